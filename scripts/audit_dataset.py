@@ -1,0 +1,16 @@
+"""Audit the samples table: what do text alone, image alone and counts say about the label?"""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+import pandas as pd
+from mmlens.datasets.audit import audit, check
+from mmlens.table import read_samples, write_csv
+
+enforce = snakemake.params.enforce
+table = audit(read_samples(snakemake.input.samples), pd.read_parquet(snakemake.input.truth))
+print(table.to_string(index=False))
+if enforce:
+    check(table)
+write_csv(snakemake.output[0], table)

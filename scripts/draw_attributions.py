@@ -1,0 +1,21 @@
+"""Draw what every method marks in example samples of one model."""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+import pandas as pd
+from mmlens.figures.attributions import attribution_grid
+from mmlens.figures.style import label, save
+from mmlens.table import read_samples
+
+inputs = snakemake.input
+figure = attribution_grid(
+    pd.read_parquet(inputs.attributions),
+    pd.read_parquet(inputs.predictions),
+    read_samples(inputs.samples),
+    pd.read_parquet(inputs.truth),
+    snakemake.params.methods,
+    label(snakemake.wildcards.model),
+)
+save(figure, snakemake.output.svg, snakemake.output.png)

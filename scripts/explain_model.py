@@ -1,0 +1,43 @@
+"""Explain one trained model and test the explanations by perturbation."""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+import pandas as pd
+import torch
+from mmlens.device import torch_device
+from mmlens.explanation.explain import choose_rows, explain
+from mmlens.models import build_model
+from mmlens.models.inputs import EncodedSamples
+from mmlens.perturbation.engine import perturb
+from mmlens.table import read_samples, write_parquet
+from mmlens.weights import load_weights
+
+params, settings = snakemake.params, snakemake.params.explain
+name = snakemake.wildcards.model
+samples = read_samples(snakemake.input.samples)
+chosen = choose_rows(samples, settings["split"], settings["samples"])
+predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
+chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
+data = EncodedSamples(chosen, snakemake.input.tokenizer, params.model["image_size"])
+model = build_model(name, params.model, data)
+load_weights(snakemake.input.weights, model)
+with torch_device(params.device, params.torch_threads) as device:
+    model.to(device).eval()
+    attributions = explain(
+        model,
+        data,
+        torch.tensor(chosen["prediction"].to_numpy() == 1),
+        methods=params.methods,
+        draws=settings["random_draws"],
+        batch_size=settings["batch_size"],
+        device=device,
+        layers=settings["grad_cam_layers"].get(name),
+    )
+    with torch.no_grad():
+        tokens = model.embed(data.batch(torch.arange(len(data)), device))
+    perturbation = perturb(model, tokens, attributions, chosen, **params.perturbation)
+print(attributions["flags"].value_counts().to_string())
+write_parquet(snakemake.output.attributions, attributions)
+write_parquet(snakemake.output.perturbation, perturbation)

@@ -1,0 +1,160 @@
+"""The configuration: defaults filled in from the schema, every mistake reported at once."""
+
+import copy
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from .datasets import DATASETS
+from .explanation import METHODS
+from .models import MODELS
+from .registry import unknown
+from .table import DataError
+
+
+class ConfigError(DataError):
+    """Everything that is wrong with a configuration, one line per problem."""
+
+
+def read_schema(path):
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def complete_config(config, schema):
+    """A checked copy of `config` with all defaults filled in.
+
+    Parameters
+    ----------
+    config : dict, as merged by Snakemake from config files and the command line
+    schema : dict, the JSON Schema
+
+    Raises
+    ------
+    ConfigError naming for every problem the key, what was found and what is expected.
+    """
+    config = fill_defaults(copy.deepcopy(config), schema)
+    problems = [text for error in errors_of(config, schema) for text in describe(error)]
+    if not problems:
+        problems = check_names(config) + check_training_of(config, schema) + check_values(config)
+    if problems:
+        raise ConfigError("the configuration cannot be used", problems)
+    config["training_of"] = {
+        model: fill_defaults(merged(config["training"], change), schema["properties"]["training"])
+        for model, change in config["training_of"].items()
+    }
+    if "random" not in config["methods"]:
+        config["methods"] = ["random", *config["methods"]]
+    return config
+
+
+def fill_defaults(value, schema):
+    """Set missing keys of nested objects to the defaults of their schema."""
+    if not isinstance(value, dict):
+        return value
+    for key, part in schema.get("properties", {}).items():
+        if key not in value and "default" in part:
+            value[key] = copy.deepcopy(part["default"])
+        if key in value:
+            fill_defaults(value[key], part)
+    for branch in schema.get("allOf", []):
+        if Draft202012Validator(branch["if"]).is_valid(value):
+            fill_defaults(value, branch["then"])
+    return value
+
+
+def errors_of(config, schema):
+    errors = Draft202012Validator(schema).iter_errors(config)
+    return sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
+
+
+def describe(error):
+    """Lines for one schema error: key, found, expected, what the key is for."""
+    key = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        extra = [name for name in error.instance if name not in known]
+        return [unknown("key", f"{key}.{name}".strip("."), known) for name in extra]
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return [f"{f'{key}.{name}'.strip('.')}: missing; add it to the config" for name in missing]
+    expected = {
+        "type": lambda v: f"a value of type {v}",
+        "enum": lambda v: "one of " + ", ".join(map(str, v)),
+        "minimum": lambda v: f"at least {v}",
+        "exclusiveMinimum": lambda v: f"more than {v}",
+        "maximum": lambda v: f"at most {v}",
+        "multipleOf": lambda v: f"a multiple of {v}",
+        "pattern": lambda v: f"text like {v}",
+        "minItems": lambda v: f"at least {v} entries",
+        "uniqueItems": lambda v: "no entry twice",
+    }[error.validator](error.validator_value)
+    purpose = error.schema.get("description", "")
+    found = f"{error.instance!r} ({type(error.instance).__name__})"
+    return [f"{key}: found {found}, expected {expected}. {purpose}".strip()]
+
+
+def check_names(config):
+    """Problems with names of data sets, models and methods."""
+    problems = []
+    for key, registry, names in (
+        ("dataset.kind", DATASETS, [config["dataset"]["kind"]]),
+        ("models", MODELS, config["models"]),
+        ("methods", METHODS, config["methods"]),
+    ):
+        for name in names:
+            if name not in registry.names():
+                problems.append(f"{key}: {unknown(registry.kind, name, registry.names())}")
+    for key in ("training_of", "explain.grad_cam_layers"):
+        section = config
+        for part in key.split("."):
+            section = section[part]
+        for name in section:
+            if name not in config["models"]:
+                problems.append(f"{key}: {unknown('model of this run', name, config['models'])}")
+    return problems
+
+
+def merged(section, change):
+    """A copy of a nested dict with another one laid over it."""
+    result = copy.deepcopy(section)
+    for key, value in change.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if nested else copy.deepcopy(value)
+    return result
+
+
+def check_training_of(config, schema):
+    """Problems with the overrides of single models, checked as sections training."""
+    problems = []
+    for model, change in config["training_of"].items():
+        section = merged(config["training"], change)
+        for error in errors_of(section, schema["properties"]["training"]):
+            problems += [f"training_of.{model}.{text}" for text in describe(error)]
+    return problems
+
+
+def check_values(config):
+    """Problems that need more than one key to see."""
+    problems = []
+    model, dataset = config["model"], config["dataset"]
+    if model["width"] % model["heads"]:
+        problems.append(
+            f"model.width: found {model['width']}, expected a multiple of model.heads "
+            f"({model['heads']})"
+        )
+    steps = config["perturbation"]["steps"]
+    if steps != sorted(steps) or steps[0] != 0 or steps[-1] != 1:
+        problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")
+    has_masks = dataset["kind"] == "generated" or dataset.get("instances")
+    if config["stem"]["pretrain"] and not has_masks:
+        problems.append(
+            "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
+            "add them or set stem.pretrain: false"
+        )
+    return problems
+
+
+def modalities_read(models):
+    """Modalities that at least one of these models reads, without importing any."""
+    return sorted({m for name in models for m in MODELS.attribute(name, "modalities")})

@@ -1,0 +1,96 @@
+"""Audit of a data set: how much do text alone, image alone and counts tell about the label?
+
+Balanced labels per text and per image are not enough: a first version of the generated data
+showed the claimed colour twice if and only if the claim was true. So the audit also fits what a
+model without any binding could learn, and it does so per stratum.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from ..metrics import auroc
+from ..table import DataError
+
+MAX_WITHOUT_BINDING = 0.55
+NO_LIMIT = float("nan")
+
+
+def audit(samples, truth):
+    """Audit table of a samples table.
+
+    Parameters
+    ----------
+    samples, truth : DataFrames, the samples and the truth table (which may be empty)
+
+    Returns
+    -------
+    DataFrame: stratum, check, auroc, limit (largest allowed value, NaN where none applies),
+    passed (yes, no, or "" without a limit), n. Checks:
+    text_bound, image_bound : AUROC of the best possible scorer that sees only the text (only the
+        image) of the split test, that is the mean label of its samples with that text;
+    words_and_counts : AUROC on test of a logistic regression, fitted on train, on bag of words,
+        object counts, and counts of the objects that the text names.
+    """
+    rows = []
+    for stratum, mask in strata(samples):
+        chosen = samples[mask]
+        test = chosen[chosen["split"] == "test"]
+        for check, column in (("text_bound", "text"), ("image_bound", "image_sha256")):
+            best = test.groupby(column)["label"].transform("mean")
+            rows.append((stratum, check, auroc(test["label"], best), 0.5, len(test)))
+        limit = MAX_WITHOUT_BINDING if stratum == "swap" else NO_LIMIT
+        rows.append((stratum, "words_and_counts", without_binding(chosen, truth), limit, len(test)))
+    table = pd.DataFrame(rows, columns=["stratum", "check", "auroc", "limit", "n"])
+    table.insert(4, "passed", np.where(table["auroc"] <= table["limit"] + 1e-9, "yes", "no"))
+    table.loc[table["limit"].isna(), "passed"] = ""
+    return table
+
+
+def strata(samples):
+    yield "all", np.ones(len(samples), bool)
+    for value in sorted(samples.get("group_stratum", pd.Series(dtype=str)).unique()):
+        yield value, samples["group_stratum"] == value
+
+
+def without_binding(samples, truth):
+    """AUROC on test of a logistic regression on words, object counts and named objects' counts."""
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b")
+    words = vectorizer.fit_transform(samples["text"]).toarray()
+    vocabulary = vectorizer.get_feature_names_out()
+    counts = category_counts(samples, truth)
+    shared = [word for word in counts.columns if word in set(vocabulary)]
+    named = words[:, np.searchsorted(vocabulary, shared)] * counts[shared].to_numpy()
+    totals = [named.sum(1, keepdims=True)] if shared else []
+    features = np.hstack([words, counts.to_numpy(), named, *totals])
+    label, split = samples["label"].to_numpy(), samples["split"].to_numpy()
+    scaler = StandardScaler().fit(features[split == "train"])
+    model = LogisticRegression(max_iter=500)
+    model.fit(scaler.transform(features[split == "train"]), label[split == "train"])
+    return auroc(
+        label[split == "test"], model.decision_function(scaler.transform(features[split == "test"]))
+    )
+
+
+def category_counts(samples, truth):
+    """Number of objects of each image by word of their category; (N, words), 0 without truth."""
+    objects = truth[["sample_id", "category"]].copy()
+    objects["word"] = objects["category"].str.split()
+    counts = objects.explode("word").groupby(["sample_id", "word"]).size().unstack(fill_value=0)
+    return counts.reindex(samples["sample_id"], fill_value=0)
+
+
+def check(table):
+    """DataError if a limit of the audit is exceeded."""
+    failed = table[table["passed"] == "no"]
+    if len(failed):
+        raise DataError(
+            "the data set fails its audit, labels leak through one modality or through counts",
+            [
+                f"stratum {row.stratum}, {row.check}: found AUROC {row.auroc:.4f}, expected at "
+                f"most {row.limit:.2f}; correct the data set (dataset.leak for generated data)"
+                for row in failed.itertuples()
+            ],
+        )

@@ -1,0 +1,211 @@
+"""From a reading to the samples table: join, check, drop duplicates, sample, verify images."""
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from ..files import seed_from, sha256_file
+from ..table import REQUIRED, DataError, group_columns, read_table
+from .truth import read_truth
+
+# A decompression bomb is an error of the data, not a reason to run out of memory.
+MAX_PIXELS = 64_000_000
+JOINED = ("quad_id", "cluster_id", "named_region", "word_spans")
+
+
+def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0):
+    """Check a reading and turn it into the samples table.
+
+    Parameters
+    ----------
+    reading : Reading
+    sample : {split: {"per_class": n}} or None
+        Class-balanced sampling of a split; whole quads where quad_id exists.
+    modalities : the modalities that some model of the run reads: their column may not be empty
+    seed : of the sampling
+
+    Returns
+    -------
+    samples, truth, quality : DataFrames (quality: one row per split, with what was dropped)
+
+    Raises
+    ------
+    DataError with every problem of the table at once.
+    """
+    problems = list(reading.problems)
+    frame = join_groups(reading, problems)
+    check_rows(frame, modalities, problems)
+    if problems:
+        verify_images(frame, problems)
+        raise DataError("the data set cannot be used", problems)
+    frame["label"] = frame["label"].astype(int)
+    read = frame["split"].value_counts(sort=False)
+    kept = frame.drop_duplicates(["split", "image", "text", "label"]).copy()
+    unique = kept["split"].value_counts(sort=False)
+    both = kept.groupby(["split", "image", "text"])["label"].nunique()
+    contradictions = (both > 1).groupby("split").sum()
+    if "cluster_id" not in kept:
+        kept["cluster_id"] = kept["image"].where(kept["image"] != "", kept["text"])
+    chosen = choose(kept, sample or {}, seed, problems)
+    facts = verify_images(chosen, problems)
+    if problems:
+        raise DataError("the data set cannot be used", problems)
+    chosen = chosen.join(facts)
+    truth = build_truth(chosen, reading.instances)
+    quality = pd.DataFrame(
+        {
+            "split": read.index,
+            "rows_read": read.to_numpy(),
+            "duplicates_dropped": [read[s] - unique[s] for s in read.index],
+            "contradicting_pairs": [int(contradictions[s]) for s in read.index],
+            "samples": [int((chosen["split"] == s).sum()) for s in read.index],
+            "positives": [
+                int(chosen.loc[chosen["split"] == s, "label"].sum()) for s in read.index
+            ],
+        }
+    )
+    columns = [*REQUIRED, *(["quad_id"] if "quad_id" in chosen else []), *group_columns(chosen)]
+    return chosen[columns].reset_index(drop=True), truth, quality
+
+
+def join_groups(reading, problems):
+    """The reading's rows with the columns of its group table, if it has one."""
+    frame = reading.samples.copy()
+    if not reading.groups:
+        return frame
+    path, on = reading.groups["table"], reading.groups["on"]
+    if not Path(path).is_file():
+        problems.append(f"{path}: no such file (dataset.groups.table)")
+        return frame
+    table = read_table(path)
+    key = "sample_id" if on == "sample_id" else "image"
+    columns = [c for c in table.columns if c.startswith("group_") or c in JOINED]
+    if key not in table or not columns:
+        found = ", ".join(table.columns)
+        problems.append(f"{path}: needs a column {key} and at least one group_*; found {found}")
+        return frame
+    for value in table.loc[table[key].duplicated(), key].unique():
+        problems.append(f"{path}: {key} {value!r} occurs more than once; keep one row of each")
+    table = table.drop_duplicates(key).set_index(key)[columns]
+    keys = frame["sample_id"] if key == "sample_id" else frame["image"].map(matching(table.index))
+    for at, value in zip(frame["at"], keys, strict=True):
+        if value not in table.index:
+            problems.append(f"{at}: {key} {value!r} has no row in {path}; add it")
+    return frame.drop(columns=columns, errors="ignore").join(table, on=keys.rename(key))
+
+
+def matching(names):
+    """Maps an image path to the name a group table uses for it: the whole path or its end."""
+    known = set(names)
+
+    def match(path):
+        parts = Path(path).parts
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((end for end in (str(path), *ends) if end in known), path)
+
+    return match
+
+
+def check_rows(frame, modalities, problems):
+    """Append a problem per bad id, label, text or image cell."""
+    first_at = {}
+    for at, sample_id, label in zip(frame["at"], frame["sample_id"], frame["label"], strict=True):
+        if not sample_id:
+            problems.append(f"{at}: empty id; every sample needs one")
+        elif sample_id in first_at:
+            problems.append(
+                f"{at}: duplicate id {sample_id!r}, first in {first_at[sample_id]}; make ids unique"
+            )
+        first_at.setdefault(sample_id, at)
+        if isinstance(label, bool) or str(label) not in ("0", "1"):
+            problems.append(f"{at}: label {label!r} of id {sample_id!r}; expected 0 or 1")
+    for column in ("text", "image"):
+        if column in modalities:
+            for at, sample_id, value in zip(
+                frame["at"], frame["sample_id"], frame[column], strict=True
+            ):
+                if not isinstance(value, str) or not value.strip():
+                    problems.append(
+                        f"{at}: empty {column} of id {sample_id!r} ({value!r}); fill it, or run "
+                        f"only models that do not read the {column}"
+                    )
+
+
+def choose(frame, sample, seed, problems):
+    """The sampled rows, in table order.
+
+    Rows (or quads) are taken in the order of a hash of their id, so that the choice does not
+    depend on the order of the file.
+    """
+    parts = []
+    for split, rows in frame.groupby("split", sort=False):
+        wanted = (sample.get(split) or {}).get("per_class")
+        parts.append(rows if wanted is None else balanced(rows, wanted, split, seed, problems))
+    for split in sample:
+        if split not in set(frame["split"]):
+            found = ", ".join(frame["split"].unique())
+            problems.append(f"sample.{split}: the data set has no such split; found {found}")
+    return pd.concat(parts).sort_index() if parts else frame
+
+
+def balanced(rows, wanted, split, seed, problems):
+    """`wanted` rows of each label: whole quads where there are quads."""
+    if "quad_id" in rows and (rows["quad_id"] != "").all():
+        sizes = rows.groupby("quad_id")["label"].agg(["size", "sum"])
+        whole = sizes[(sizes["size"] == 4) & (sizes["sum"] == 2)].index
+        if wanted % 2 or len(whole) * 2 < wanted:
+            problems.append(
+                f"sample.{split}.per_class: {wanted} asked; a quad has 2 of each label and there "
+                f"are {len(whole)} whole quads, so ask for an even number up to {2 * len(whole)}"
+            )
+            return rows
+        order = sorted(whole, key=lambda quad: seed_from("sample", seed, quad))
+        return rows[rows["quad_id"].isin(order[: wanted // 2])]
+    taken = []
+    for label, of_label in rows.groupby("label"):
+        if len(of_label) < wanted:
+            problems.append(
+                f"sample.{split}.per_class: {wanted} asked, label {label} has {len(of_label)}; "
+                f"ask for at most that"
+            )
+        keys = of_label["sample_id"].map(lambda name: seed_from("sample", seed, name))
+        taken += keys.sort_values().index[:wanted].tolist()
+    return rows.loc[sorted(taken)]
+
+
+def verify_images(frame, problems):
+    """Decode every image once; returns image_sha256, width and height per row of `frame`."""
+    known = {"": ("", 0, 0)}
+    for at, path in zip(frame["at"], frame["image"], strict=True):
+        if path not in known:
+            known[path] = ("", 0, 0)
+            try:
+                known[path] = read_facts(path)
+            except FileNotFoundError:
+                problems.append(
+                    f"{at}: image {path} is missing; download it or correct dataset.root"
+                )
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                problems.append(
+                    f"{at}: image {path} cannot be decoded ({error}); replace the file"
+                )
+    facts = [known[path] for path in frame["image"]]
+    return pd.DataFrame(facts, columns=["image_sha256", "width", "height"], index=frame.index)
+
+
+def read_facts(path):
+    """(SHA-256, width, height) of an image file that decodes to the end."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS} are read")
+        image.load()
+    return sha256_file(path), width, height
+
+
+def build_truth(samples, instances):
+    """The truth table of the samples; empty where the data set has no instances."""
+    named = dict(zip(samples["sample_id"], samples.get("named_region", []), strict=False))
+    spans = dict(zip(samples["sample_id"], samples.get("word_spans", []), strict=False))
+    return read_truth(samples, instances, named, spans)

@@ -1,0 +1,1 @@
+"""Evaluation of predictions, and the statistics behind every interval."""

@@ -1,0 +1,55 @@
+"""Cluster bootstrap: intervals that respect that samples of one quad or image hang together."""
+
+import numpy as np
+
+from ..files import seed_from
+
+
+def bootstrap_weights(clusters, resamples, seed):
+    """How often each sample occurs in each resample of whole clusters.
+
+    Parameters
+    ----------
+    clusters : (N,) cluster of every sample
+    resamples : int, R
+    seed : int; the draw depends on it and on the set of clusters only
+
+    Returns
+    -------
+    (R, N) float array
+    """
+    names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    rng = np.random.default_rng(seed_from("bootstrap", seed, len(names)))
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return counts[:, member].astype(float)
+
+
+def interval(replicates):
+    """Percentile 95% interval (low, high) of bootstrap replicates; NaN replicates are ignored."""
+    replicates = np.asarray(replicates, float)
+    if np.isnan(replicates).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(replicates, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_interval(values, clusters, resamples, seed):
+    """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
+
+    values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
+    """
+    values = np.asarray(values, float)
+    weights = bootstrap_weights(clusters, resamples, seed)
+    means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return values.mean(0), low, high
+
+
+def hierarchical_weights(clusters, seeds, resamples, seed):
+    """Weights (R, S, N): resample training seeds, and clusters within each of them.
+
+    For results of S training seeds on the same N samples.
+    """
+    rng = np.random.default_rng(seed_from("seeds", seed, seeds))
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    return drawn[:, :, None] * bootstrap_weights(clusters, resamples, seed)[:, None, :]

@@ -1,0 +1,57 @@
+"""Methods that read attention alone: they do not depend on the explained class."""
+
+from . import register_method
+from .propagation import propagate, readout
+
+
+def readout_map(capture, modality, prefer_cross=False):
+    """The last attention map from a readout token to `modality`, and that token's row.
+
+    A stream that has a readout token of its own is read by its self-attention (with
+    `prefer_cross`, by the cross-attention of another readout stream, where there is one);
+    other streams by the cross-attention of a readout stream.
+    """
+    key = capture.layout.spans[modality].stream
+    readouts = dict(capture.layout.readouts)
+    others = [stream for stream in readouts if stream != key]
+    order = [key, *others] if key in readouts else others
+    if prefer_cross and modality == "image":
+        order = [*others, key]
+    for stream in order:
+        found = capture.last_map(stream, key)
+        if found is not None and stream in readouts:
+            return found, readouts[stream]
+    raise ValueError(f"no attention map from a readout token to {modality}")
+
+
+@register_method("raw_attention", class_specific=False)
+def raw_attention(capture):
+    """Attention of the readout token in the last layer, mean over heads.
+
+    Returns {modality: (B, N)}.
+    """
+    relevance = {}
+    for modality, span in capture.layout.spans.items():
+        found, row = readout_map(capture, modality)
+        relevance[modality] = found.attention[:, row, span.slice]
+    return relevance
+
+
+@register_method("rollout", class_specific=False)
+def rollout(capture):
+    """Attention rollout (Abnar & Zuidema 2020), through cross-attention as well.
+
+    Each map counts half, the residual connection the other half: for self-attention that is
+    row-normalised (A + I), multiplied in the order of the forward pass. A stream that reads
+    another one by cross-attention takes half of what that stream holds.
+    Returns {modality: (B, N)}.
+    """
+
+    def rule(m, state):
+        return {
+            (s, k): (value + m.attention @ state[m.key, k]) / 2
+            for (s, k), value in state.items()
+            if s == m.query
+        }
+
+    return readout(capture, propagate(capture, rule))

@@ -1,0 +1,178 @@
+"""One forward and one backward pass per batch: all that the methods need, for every model."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ..models.base import Layout, Parallel
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """One attention map of a batch, reduced over its H heads.
+
+    query, key : names of the streams (equal for self-attention)
+    attention : (B, Q, K), mean over heads of A
+    relevance : (B, Q, K), mean over heads of ReLU(G * A), with G = ds/dA
+    heads, gradient : (B, H, Q, K) A and G themselves, kept only for the last map of each pair of
+        streams, else None
+    """
+
+    query: str
+    key: str
+    attention: torch.Tensor
+    relevance: torch.Tensor
+    heads: torch.Tensor | None = None
+    gradient: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one batch of B samples left behind; s is the logit of each sample's target class.
+
+    sample_ids : list of str
+    layout : Layout
+    logits : (B,) of label 1
+    steps : list of tuples of AttentionMap, in the order of the forward pass; the maps of one
+        tuple read the state from before any of them
+    features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
+    embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
+    pixels : (x, ds/dx), both (B, 3, S, S), or None for a model without images
+    """
+
+    sample_ids: list
+    layout: Layout
+    logits: torch.Tensor
+    steps: list
+    features: dict
+    embeddings: dict
+    pixels: tuple | None
+
+    @property
+    def maps(self):
+        """All attention maps in order."""
+        return [attention_map for step in self.steps for attention_map in step]
+
+    def last_map(self, query, key):
+        """The last map from stream `query` to stream `key`, or None."""
+        found = [m for m in self.maps if (m.query, m.key) == (query, key)]
+        return found[-1] if found else None
+
+
+def capture(model, batch, sample_ids, target, grad_cam_layers=None):
+    """Run `model` on `batch` and keep what the explanation methods need.
+
+    The model is used as it is: hooks are removed and fused attention is restored in every case,
+    parameters get no gradient, and the logits are those of a plain forward pass.
+
+    Parameters
+    ----------
+    model : Model in eval mode
+    batch : Batch of B samples
+    sample_ids : B strings
+    target : bool (B,), the class whose logit is explained (True: label 1, False: label 0)
+    grad_cam_layers : {modality: module path} to override the model's own choice
+
+    Raises
+    ------
+    RuntimeError if a map that the model announces in `edges` was not computed.
+    """
+    modules = dict(model.grad_cam_layers())
+    for modality, path in (grad_cam_layers or {}).items():
+        modules[modality] = named_module(model, path)
+    announced = [s.edges if isinstance(s, Parallel) else (s,) for s in model.edges()]
+    watched = [edge.module for step in announced for edge in step] + list(modules.values())
+    with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
+        batch.pixels = batch.pixels.detach().requires_grad_()
+        tokens = model.embed(batch)
+        for part in tokens.values():
+            if not part.values.requires_grad:
+                part.values.requires_grad_()
+        logits = model(tokens)
+        check_calls(announced, outputs)
+        layout = model.layout(tokens)
+        attention = [[outputs[e.module][e.call] for e in step] for step in announced]
+        features = {modality: outputs[module][0] for modality, module in modules.items()}
+        embeddings = {modality: part.values for modality, part in tokens.items()}
+        inputs = [*sum(attention, []), *features.values(), *embeddings.values(), batch.pixels]
+        score = torch.where(target, logits, -logits).sum()
+        gradients = torch.autograd.grad(score, inputs, allow_unused=True)
+    pairs = iter(
+        (x.detach(), torch.zeros_like(x) if g is None else g)
+        for x, g in zip(inputs, gradients, strict=True)
+    )
+    last = {(e.query, e.key): e for step in announced for e in step}
+    steps = [tuple(reduce_heads(e, *next(pairs), last) for e in step) for step in announced]
+    spans = layout.spans
+    return Capture(
+        sample_ids=list(sample_ids),
+        layout=layout,
+        logits=logits.detach(),
+        steps=steps,
+        features={m: restrict(next(pairs), spans[m]) for m in features},
+        embeddings={m: next(pairs) for m in embeddings},
+        pixels=next(pairs) if "image" in model.modalities else None,
+    )
+
+
+def reduce_heads(edge, attention, gradient, last):
+    """AttentionMap of one edge; the heads themselves only for the last of its pair of streams."""
+    keep = last[edge.query, edge.key] is edge
+    return AttentionMap(
+        query=edge.query,
+        key=edge.key,
+        attention=attention.mean(1),
+        relevance=(attention * gradient).relu().mean(1),
+        heads=attention if keep else None,
+        gradient=gradient if keep else None,
+    )
+
+
+def restrict(pair, span):
+    """The span of a modality out of features of a whole stream."""
+    return tuple(part[:, span.slice] for part in pair)
+
+
+def check_calls(announced, outputs):
+    for step in announced:
+        for edge in step:
+            if len(outputs[edge.module]) <= edge.call:
+                raise RuntimeError(
+                    f"attention map {edge.query} -> {edge.key}, call {edge.call}: found "
+                    f"{len(outputs[edge.module])} calls; the model's edges() and forward disagree"
+                )
+
+
+def named_module(model, path):
+    """The submodule at a dotted path; ValueError that lists its normalisation layers."""
+    modules = dict(model.named_modules())
+    if path not in modules:
+        known = ", ".join(name for name in modules if "norm" in name.rsplit(".", 1)[-1])
+        raise ValueError(f"grad_cam_layers: no layer {path!r} in {model.name}; norms are {known}")
+    return modules[path]
+
+
+@contextmanager
+def eager_attention(model):
+    """Attention written out inside the block, fused again after it."""
+    model.use_attention("eager")
+    try:
+        yield
+    finally:
+        model.use_attention("sdpa")
+
+
+@contextmanager
+def recorded(modules):
+    """Yield {module: list of its outputs, one per call}; hooks go away in every case."""
+    outputs = {module: [] for module in modules}
+    handles = [
+        module.register_forward_hook(lambda m, _inputs, output: outputs[m].append(output))
+        for module in outputs
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()

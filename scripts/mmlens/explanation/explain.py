@@ -1,0 +1,81 @@
+"""All requested methods on all requested samples, as rows of the attributions table."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..files import seed_from
+from . import METHODS
+from .capture import capture
+
+
+def explain(model, data, predicted, *, methods, draws, batch_size, device, layers=None):
+    """Attributions of all samples of `data`.
+
+    Parameters
+    ----------
+    model : Model in eval mode
+    data : EncodedSamples of N samples
+    predicted : bool tensor (N,), the predicted class, which is the one explained
+    methods : names of the registry
+    draws : number of random orders; the other methods have one draw
+    layers : {modality: module path} for Grad-CAM, or None for the model's own choice
+
+    Returns
+    -------
+    DataFrame, one row per sample, method and draw: sample_id, method, draw, target (class),
+    image (list over patches, row by row) with grid_rows and grid_columns, tokens (words),
+    text (list over words), flags ("image constant", "text constant" where a map has one value
+    only, so that its order means nothing). A modality the model does not read has empty lists.
+    """
+    records = []
+    for chosen in torch.arange(len(data)).split(batch_size):
+        target = predicted[chosen].to(device)
+        ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
+        seen = capture(model, data.batch(chosen, device), ids, target, layers)
+        content = {m: c.cpu().numpy() for m, c in seen.layout.content.items()}
+        for name in methods:
+            method = METHODS.get(name)
+            for draw in range(draws if name == "random" else 1):
+                maps = method(seen, draw=draw) if name == "random" else method(seen)
+                maps = {m: values.detach().cpu().numpy() for m, values in maps.items()}
+                for k, row in enumerate(chosen.tolist()):
+                    own = {
+                        m: maps[m][k][content[m][k]] if m in maps else np.zeros(0)
+                        for m in ("image", "text")
+                    }
+                    records.append(
+                        {
+                            "sample_id": ids[k],
+                            "method": name,
+                            "draw": draw,
+                            "target": int(target[k]),
+                            "image": own["image"].astype(np.float32),
+                            "grid_rows": seen.layout.grid[0],
+                            "grid_columns": seen.layout.grid[1],
+                            "tokens": data.words(row)[0] if "text" in maps else [],
+                            "text": own["text"].astype(np.float32),
+                            "flags": flags(own),
+                        }
+                    )
+    return pd.DataFrame(records)
+
+
+def flags(relevance):
+    """"<modality> constant" for every map of more than one token that has one value only."""
+    constant = [m for m, v in relevance.items() if len(v) > 1 and np.ptp(v) == 0]
+    return "; ".join(f"{modality} constant" for modality in constant)
+
+
+def choose_rows(samples, split, count, seed=0):
+    """About `count` rows of a split to explain, in table order.
+
+    Whole clusters (quads, images) in the order of a hash, so that every stratum and class keeps
+    its share and the choice does not depend on the order of the table.
+    """
+    of_split = samples[samples["split"] == split]
+    sizes = of_split.groupby("cluster_id").size()
+    order = sorted(sizes.index, key=lambda cluster: seed_from("explain", seed, cluster))
+    total = sizes[order].cumsum()
+    chosen = total.index[(total <= count) | (total.index == order[0])]
+    return of_split[of_split["cluster_id"].isin(chosen)].reset_index(drop=True)

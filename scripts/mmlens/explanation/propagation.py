@@ -1,0 +1,45 @@
+"""Propagation of token-to-token matrices through a model's attention, and their readout.
+
+R[s, k] of shape (B, N_s, N_k) says how much each token of stream s holds of each input token of
+stream k. One interpreter walks a capture's steps; relevance and rollout differ in the rule.
+"""
+
+import torch
+
+
+def propagate(capture, rule):
+    """Walk the attention maps in order and return R.
+
+    Parameters
+    ----------
+    capture : Capture
+    rule : function (map, R) -> {(s, k): new value}, given the state from before the step
+
+    Returns
+    -------
+    dict (stream, stream) -> (B, N_s, N_k)
+    """
+    sizes = {stream: valid.shape[1] for stream, valid in capture.layout.valid.items()}
+    some = capture.maps[0].attention
+    state = {
+        (s, k): some.new_zeros(len(some), sizes[s], sizes[k])
+        + (torch.eye(sizes[s], device=some.device, dtype=some.dtype) if s == k else 0)
+        for s in sizes
+        for k in sizes
+    }
+    for step in capture.steps:
+        changes = [rule(attention_map, state) for attention_map in step]
+        for change in changes:
+            state |= change
+    return state
+
+
+def readout(capture, state):
+    """{modality: (B, N)}: the rows of R that the classifier reads, summed over readouts."""
+    return {
+        modality: sum(
+            state[stream, span.stream][:, row, span.slice]
+            for stream, row in capture.layout.readouts
+        )
+        for modality, span in capture.layout.spans.items()
+    }

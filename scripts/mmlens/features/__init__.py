@@ -1,0 +1,1 @@
+"""Visual features: here the shared convolutional stem and its pretraining."""

@@ -1,0 +1,1 @@
+"""Figures: each module takes tables and returns one matplotlib figure."""

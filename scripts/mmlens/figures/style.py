@@ -1,0 +1,49 @@
+"""Look of all figures, and saving them in both formats."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+from ..files import atomic
+
+BASELINES = ("random", "centre_prior")
+# Fixed ids and no date: the same figure is the same file.
+matplotlib.rcParams["svg.hashsalt"] = "mmlens"
+sns.set_theme(context="paper", style="whitegrid", rc={"figure.dpi": 110, "legend.frameon": False})
+
+
+def colours(names):
+    """{name: colour}; baselines are grey so that methods stand out."""
+    others = [name for name in names if name not in BASELINES]
+    palette = dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))
+    greys = dict(zip(BASELINES, ("0.35", "0.65"), strict=True))
+    return palette | {name: greys[name] for name in names if name in BASELINES}
+
+
+def label(name):
+    """A registry name as words."""
+    return name.replace("_", " ")
+
+
+def panels(count, columns=3, width=3.2, height=2.7):
+    """A figure with `count` axes in rows of `columns`; unused places stay empty."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
+
+
+def save(figure, svg, png):
+    """Write a figure as SVG and PNG and close it."""
+    with atomic(svg) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    with atomic(png) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    plt.close(figure)

@@ -1,0 +1,16 @@
+"""The models: one file per architecture, all behind the contract of `base.Model`."""
+
+from ..registry import Registry
+
+MODELS = Registry("model", __name__)
+register_model = MODELS.register
+
+
+def build_model(name, settings, data):
+    """A model of the registry with fresh weights.
+
+    settings : the config's section model; data : EncodedSamples, for vocabulary and text length.
+    """
+    return MODELS.get(name)(
+        vocabulary_size=data.vocabulary_size, max_length=data.max_length, **settings
+    )

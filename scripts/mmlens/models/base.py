@@ -1,0 +1,192 @@
+"""The model contract: what training, explanation and perturbation ask of a model.
+
+A model says which tokens it has (`embed`), takes them back with some missing (`forward`), says
+where each modality lies (`layout`) and which attention maps it computes in which order
+(`edges`). With that, every explanation method and every perturbation runs on every model.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .layers import PATCH, Attention, ImageEmbedding, TextEmbedding
+
+
+@dataclass
+class Tokens:
+    """Tokens of one modality.
+
+    values : float (B, N, D); valid : bool (B, N), False for padding;
+    content : bool (B, N), True for words and patches, which a perturbation may remove.
+    """
+
+    values: torch.Tensor
+    valid: torch.Tensor
+    content: torch.Tensor
+
+    def gather(self, index):
+        """The tokens at positions `index` (long (B, K)) of every sample."""
+        expanded = index[..., None].expand(-1, -1, self.values.shape[-1])
+        return Tokens(
+            self.values.gather(1, expanded),
+            self.valid.gather(1, index),
+            self.content.gather(1, index),
+        )
+
+    def rows(self, index):
+        """The tokens of the samples `index` (long or bool tensor)."""
+        return Tokens(self.values[index], self.valid[index], self.content[index])
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the tokens of a modality lie: columns start to stop of an attention stream."""
+
+    stream: str
+    start: int
+    stop: int
+
+    @property
+    def slice(self):
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in the attention streams of a batch.
+
+    spans : {modality: Span}; content : {modality: bool (B, N)};
+    valid : {stream: bool (B, N)}; grid : (rows, columns) of the image patches;
+    readouts : tuple of (stream, row), the tokens that the classifier reads.
+    """
+
+    spans: dict
+    content: dict
+    valid: dict
+    readouts: tuple
+    grid: tuple
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One attention map: stream `query` reads stream `key` (self-attention if they are one).
+
+    module : the leaf whose output is the map (B, H, Q, K); call : which of its calls in one
+    forward pass, for modules that run more than once.
+    """
+
+    module: nn.Module
+    query: str
+    key: str
+    call: int = 0
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Edges that all read the state from before any of them."""
+
+    edges: tuple
+
+
+class Model(nn.Module, ABC):
+    """Base of the from-scratch models: embeddings, one attention stream per modality, a head.
+
+    Parameters
+    ----------
+    vocabulary_size : number of words of the tokenizer
+    width, heads : of all attention layers
+    image_size : side of the input images in pixels, a multiple of 16
+    max_length : largest number of text tokens
+    """
+
+    modalities = ("text", "image")
+    masked_words = False  # whether the masked-word objective helps: text states see the image
+    readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
+
+    def __init__(self, vocabulary_size, width, heads, image_size, max_length):
+        super().__init__()
+        self.grid = (image_size // PATCH, image_size // PATCH)
+        if "text" in self.modalities:
+            self.text = TextEmbedding(vocabulary_size, width, max_length)
+        if "image" in self.modalities:
+            self.image = ImageEmbedding(width, self.grid)
+        self.build(width, heads)
+        if self.masked_words:
+            self.word_bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self.apply(initialise)
+
+    @abstractmethod
+    def build(self, width, heads):
+        """Create the layers after the embeddings."""
+
+    @abstractmethod
+    def encode(self, tokens):
+        """{stream: hidden states (B, N, D)} after the last layer, normalised."""
+
+    @abstractmethod
+    def classify(self, hidden):
+        """Logits (B,) of label 1 from the hidden states of `encode`."""
+
+    @abstractmethod
+    def edges(self):
+        """Attention maps as a list of Edge and Parallel, in the order of the forward pass."""
+
+    @abstractmethod
+    def grad_cam_layers(self):
+        """{modality: module} whose output (B, N, D) Grad-CAM reads by default."""
+
+    def embed(self, batch):
+        """{modality: Tokens} of a Batch: what a perturbation may remove tokens from."""
+        embedders = {"text": self.embed_text, "image": self.embed_image}
+        return {modality: embedders[modality](batch) for modality in self.modalities}
+
+    def embed_text(self, batch):
+        return Tokens(self.text(batch.input_ids), batch.text_valid, batch.text_content)
+
+    def embed_image(self, batch):
+        values = self.image(batch.pixels)
+        valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        content = valid.clone()
+        content[:, 0] = False
+        return Tokens(values, valid, content)
+
+    def forward(self, tokens):
+        """Logits (B,) of label 1 from {modality: Tokens}, some of which may be missing."""
+        return self.classify(self.encode(tokens))
+
+    def layout(self, tokens):
+        """The `Layout` of {modality: Tokens}: here, every modality is a stream of its own."""
+        return Layout(
+            spans={m: Span(m, 0, t.values.shape[1]) for m, t in tokens.items()},
+            content={m: t.content for m, t in tokens.items()},
+            valid={m: t.valid for m, t in tokens.items()},
+            readouts=self.readouts,
+            grid=self.grid,
+        )
+
+    def word_logits(self, hidden, tokens):
+        """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
+        span = self.layout(tokens).spans["text"]
+        return hidden[span.stream][:, span.slice] @ self.text.words.weight.T + self.word_bias
+
+    def use_attention(self, implementation):
+        """Switch all attention to "eager" (maps can be captured) or "sdpa" (fused kernel)."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.eager = implementation == "eager"
+
+
+def initialise(module):
+    """Xavier-uniform linear layers with zero biases, embeddings of sd 1 / sqrt(width)."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+
+
+def self_edge(block, stream):
+    """The edge of a block's self-attention."""
+    return Edge(block.attention.probabilities, stream, stream)

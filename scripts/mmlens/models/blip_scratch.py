@@ -1,0 +1,47 @@
+"""Text layers with cross-attention to image tokens, as in BLIP's matching head (Li et al. 2022)."""
+
+from torch import nn
+
+from . import register_model
+from .base import Edge, Model, self_edge
+from .layers import Block
+
+
+@register_model("blip_scratch", modalities=("text", "image"))
+class BlipScratch(Model):
+    """Image transformer, then text blocks that read it; classification at the text's [CLS]."""
+
+    masked_words = True
+
+    def build(self, width, heads, image_layers=2, text_layers=3):
+        self.image_blocks = nn.ModuleList(Block(width, heads) for _ in range(image_layers))
+        self.image_norm = nn.LayerNorm(width)
+        self.text_blocks = nn.ModuleList(
+            Block(width, heads, cross=True) for _ in range(text_layers)
+        )
+        self.text_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+
+    def encode(self, tokens):
+        text, image = tokens["text"], tokens["image"]
+        seen = image.values
+        for block in self.image_blocks:
+            seen = block(seen, image.valid)
+        seen = self.image_norm(seen)
+        x = text.values
+        for block in self.text_blocks:
+            x = block(x, text.valid, seen, image.valid)
+        return {"text": self.text_norm(x), "image": seen}
+
+    def classify(self, hidden):
+        return self.head(hidden["text"][:, 0])[:, 0]
+
+    def edges(self):
+        edges = [self_edge(block, "image") for block in self.image_blocks]
+        for block in self.text_blocks:
+            edges.append(self_edge(block, "text"))
+            edges.append(Edge(block.cross_attention.probabilities, "text", "image"))
+        return edges
+
+    def grad_cam_layers(self):
+        return {"text": self.text_blocks[-1].norm, "image": self.image_norm}

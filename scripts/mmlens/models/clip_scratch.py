@@ -1,0 +1,41 @@
+"""Two towers that meet only at the end, as in CLIP with an MLP head on both embeddings."""
+
+import torch
+from torch import nn
+
+from . import register_model
+from .base import Model, self_edge
+from .layers import Block
+
+
+@register_model("clip_scratch", modalities=("text", "image"))
+class ClipScratch(Model):
+    """Text and image transformer; MLP on the two class tokens and their product."""
+
+    readouts = (("text", 0), ("image", 0))
+
+    def build(self, width, heads, layers=3):
+        self.towers = nn.ModuleDict(
+            {m: nn.ModuleList(Block(width, heads) for _ in range(layers)) for m in self.modalities}
+        )
+        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
+        self.head = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, 1))
+
+    def encode(self, tokens):
+        hidden = {}
+        for modality, blocks in self.towers.items():
+            x = tokens[modality].values
+            for block in blocks:
+                x = block(x, tokens[modality].valid)
+            hidden[modality] = self.norms[modality](x)
+        return hidden
+
+    def classify(self, hidden):
+        text, image = hidden["text"][:, 0], hidden["image"][:, 0]
+        return self.head(torch.cat([text, image, text * image], -1))[:, 0]
+
+    def edges(self):
+        return [self_edge(b, modality) for modality, blocks in self.towers.items() for b in blocks]
+
+    def grad_cam_layers(self):
+        return {modality: blocks[-1].norm for modality, blocks in self.towers.items()}

@@ -1,0 +1,96 @@
+"""From rows of the samples table to batches of tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from ..datasets.vocabulary import CLS, PAD, SEP
+
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
+
+
+@dataclass
+class Batch:
+    """Inputs of B samples.
+
+    input_ids : long (B, T), padded with PAD; text_valid : bool (B, T), True where not padding;
+    text_content : bool (B, T), True for words (neither special nor padding);
+    pixels : float (B, 3, S, S), normalised with PIXEL_MEAN and PIXEL_STD.
+    """
+
+    input_ids: torch.Tensor
+    text_valid: torch.Tensor
+    text_content: torch.Tensor
+    pixels: torch.Tensor
+
+    def rows(self, index):
+        """The batch of the rows chosen by a long or bool tensor."""
+        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def read_pixels(path, size):
+    """An image file as uint8 array (3, size, size): RGB, resized (aspect ratio not kept)."""
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BICUBIC)
+        return np.asarray(image).transpose(2, 0, 1)
+
+
+class EncodedSamples:
+    """The samples of a run as tensors; each image file is decoded once.
+
+    Parameters
+    ----------
+    samples : DataFrame, the samples table (or rows of it)
+    tokenizer : path of a tokenizer file
+    image_size : int, side of the square that images are resized to
+    """
+
+    def __init__(self, samples, tokenizer, image_size):
+        self.samples = samples.reset_index(drop=True)
+        self.tokenizer = Tokenizer.from_file(str(tokenizer))
+        self.vocabulary_size = self.tokenizer.get_vocab_size()
+        self.max_length = self.tokenizer.padding["length"]
+        self.encodings = self.tokenizer.encode_batch(self.samples["text"].tolist())
+        self.input_ids = torch.tensor([e.ids for e in self.encodings])
+        self.image_index, unique = pd.factorize(self.samples["image"])
+        pixels = np.zeros((len(unique), 3, image_size, image_size), np.uint8)
+        for position, path in enumerate(unique):
+            if path:  # empty only where no model of the run reads images
+                pixels[position] = read_pixels(path, image_size)
+        self.pixels = torch.from_numpy(pixels)
+        self.image_index = torch.from_numpy(self.image_index)
+        self.labels = torch.tensor(self.samples["label"].to_numpy(), dtype=torch.float32)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def batch(self, index, device="cpu"):
+        """The `Batch` of the rows `index` (long tensor)."""
+        ids = self.input_ids[index].to(device)
+        pixels = self.pixels[self.image_index[index]].to(device).float() / 255
+        valid = ids != PAD
+        return Batch(
+            input_ids=ids,
+            text_valid=valid,
+            text_content=valid & (ids != CLS) & (ids != SEP),
+            pixels=(pixels - PIXEL_MEAN) / PIXEL_STD,
+        )
+
+    def split(self, name):
+        """Row numbers (long tensor) of the split called `name`."""
+        rows = np.flatnonzero((self.samples["split"] == name).to_numpy())
+        return torch.from_numpy(rows)
+
+    def words(self, row):
+        """Words of a row with the character span of each: lists of str and (start, end)."""
+        encoding = self.encodings[row]
+        keep = [k for k, special in enumerate(encoding.special_tokens_mask) if not special]
+        text = self.samples["text"].iat[row]
+        spans = [encoding.offsets[k] for k in keep]
+        return [text[start:end] for start, end in spans], spans

@@ -1,0 +1,139 @@
+"""Building blocks of the from-scratch models: attention, transformer blocks, embeddings."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+PATCH = 16  # pixels per side of an image token: the product of the stem's strides
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries x (B, Q, D) to a context (B, K, D).
+
+    Runs PyTorch's fused kernel, or, with `eager` set, the same sum written out, whose
+    probabilities (B, H, Q, K) pass through the leaf module `probabilities` for hooks to see.
+    """
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.probabilities = nn.Identity()
+        self.eager = False
+
+    def forward(self, x, context, valid):
+        """valid : bool (B, K), False for context tokens that must not be attended to."""
+        q, k, v = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.query(x), self.key(context), self.value(context))
+        )
+        mask = valid[:, None, None, :]
+        if self.eager:
+            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            attention = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+            mixed = self.probabilities(attention) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Sequential):
+    """x -> Linear -> GELU -> Linear, four times as wide inside."""
+
+    def __init__(self, width):
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: self-attention, optional cross-attention, feed-forward."""
+
+    def __init__(self, width, heads, cross=False):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        if cross:
+            self.cross_norm = nn.LayerNorm(width)
+            self.cross_attention = Attention(width, heads)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed = FeedForward(width)
+
+    def forward(self, x, valid, context=None, context_valid=None):
+        normed = self.norm(x)
+        x = x + self.attention(normed, normed, valid)
+        if context is not None:
+            x = x + self.cross_attention(self.cross_norm(x), context, context_valid)
+        return x + self.feed(self.feed_norm(x))
+
+
+class CoAttention(nn.Module):
+    """Two streams that read each other's state from before the layer, then a feed-forward each.
+
+    The exchange of ViLBERT (Lu et al. 2019, fig. 2), with pre-norm.
+    """
+
+    def __init__(self, width, heads):
+        super().__init__()
+        for stream in ("text", "image"):
+            self.add_module(f"{stream}_norm", nn.LayerNorm(width))
+            self.add_module(f"{stream}_attention", Attention(width, heads))
+            self.add_module(f"{stream}_feed_norm", nn.LayerNorm(width))
+            self.add_module(f"{stream}_feed", FeedForward(width))
+
+    def forward(self, text, image, text_valid, image_valid):
+        t, i = self.text_norm(text), self.image_norm(image)
+        text = text + self.text_attention(t, i, image_valid)
+        image = image + self.image_attention(i, t, text_valid)
+        text = text + self.text_feed(self.text_feed_norm(text))
+        return text, image + self.image_feed(self.image_feed_norm(image))
+
+
+class Stem(nn.Sequential):
+    """Small convolutional stem: pixels (B, 3, S, S) -> features (B, width, S/16, S/16).
+
+    A token's receptive field is 62 pixels, so a token also knows a little of its neighbours.
+    """
+
+    def __init__(self, width):
+        layers = []
+        for inputs, outputs, kernel, stride in (
+            (3, 32, 6, 4),
+            (32, 64, 3, 2),
+            (64, width, 3, 2),
+            (width, width, 3, 1),
+        ):
+            layers += [
+                nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers)
+
+
+class TextEmbedding(nn.Module):
+    """Word plus position embedding: input_ids (B, T) -> (B, T, width)."""
+
+    def __init__(self, vocabulary_size, width, max_length):
+        super().__init__()
+        self.words = nn.Embedding(vocabulary_size, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
+
+    def forward(self, input_ids):
+        return self.words(input_ids) + self.positions[: input_ids.shape[1]]
+
+
+class ImageEmbedding(nn.Module):
+    """Stem, a leading class token and positions: pixels (B, 3, S, S) -> (B, 1 + P, width)."""
+
+    def __init__(self, width, grid):
+        super().__init__()
+        self.stem = Stem(width)
+        self.class_token = nn.Parameter(0.02 * torch.randn(width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1 + grid[0] * grid[1], width))
+
+    def forward(self, pixels):
+        patches = self.stem(pixels).flatten(2).transpose(1, 2)
+        cls = self.class_token.expand(len(patches), 1, -1)
+        return torch.cat([cls, patches], 1) + self.positions

@@ -1,0 +1,50 @@
+"""The unimodal baselines: one transformer encoder on the text alone or on the image alone."""
+
+from torch import nn
+
+from . import register_model
+from .base import Model, self_edge
+from .layers import Block
+
+
+class Unimodal(Model):
+    """Transformer on one modality, classification at its first token."""
+
+    def build(self, width, heads, layers=2):
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+
+    @property
+    def stream(self):
+        return self.modalities[0]
+
+    def encode(self, tokens):
+        own = tokens[self.stream]
+        x = own.values
+        for block in self.blocks:
+            x = block(x, own.valid)
+        return {self.stream: self.final_norm(x)}
+
+    def classify(self, hidden):
+        return self.head(hidden[self.stream][:, 0])[:, 0]
+
+    def edges(self):
+        return [self_edge(block, self.stream) for block in self.blocks]
+
+    def grad_cam_layers(self):
+        return {self.stream: self.blocks[-1].norm}
+
+
+@register_model("text_only", modalities=("text",))
+class TextOnly(Unimodal):
+    """Reads words only."""
+
+    readouts = (("text", 0),)
+
+
+@register_model("image_only", modalities=("image",))
+class ImageOnly(Unimodal):
+    """Reads the stem's patches only."""
+
+    readouts = (("image", 0),)

@@ -1,0 +1,54 @@
+"""Single stream: words and patches in one transformer, as in ViLT (Kim et al. 2021)."""
+
+import torch
+from torch import nn
+
+from . import register_model
+from .base import Layout, Model, Span, self_edge
+from .layers import Block
+
+
+@register_model("vilt_scratch", modalities=("text", "image"))
+class ViltScratch(Model):
+    """One transformer over [text tokens, image tokens]; classification at the text's [CLS]."""
+
+    masked_words = True
+    readouts = (("joint", 0),)
+
+    def build(self, width, heads, layers=4):
+        self.kinds = nn.Embedding(2, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+
+    def encode(self, tokens):
+        text, image = tokens["text"], tokens["image"]
+        kinds = self.kinds.weight
+        x = torch.cat([text.values + kinds[0], image.values + kinds[1]], 1)
+        valid = torch.cat([text.valid, image.valid], 1)
+        for block in self.blocks:
+            x = block(x, valid)
+        return {"joint": self.final_norm(x)}
+
+    def classify(self, hidden):
+        return self.head(hidden["joint"][:, 0])[:, 0]
+
+    def layout(self, tokens):
+        text, image = tokens["text"], tokens["image"]
+        words = text.values.shape[1]
+        return Layout(
+            spans={
+                "text": Span("joint", 0, words),
+                "image": Span("joint", words, words + image.values.shape[1]),
+            },
+            content={"text": text.content, "image": image.content},
+            valid={"joint": torch.cat([text.valid, image.valid], 1)},
+            readouts=self.readouts,
+            grid=self.grid,
+        )
+
+    def edges(self):
+        return [self_edge(block, "joint") for block in self.blocks]
+
+    def grad_cam_layers(self):
+        return {modality: self.blocks[-1].norm for modality in self.modalities}

@@ -1,0 +1,1 @@
+"""Perturbation tests of explanations: remove tokens in the order of relevance, watch the output."""

@@ -1,0 +1,133 @@
+"""Where explanations point: agreement with the masks and words that decide the label.
+
+This is plausibility, not faithfulness: a model may have reasons of its own.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.truth import coverage, decode_mask
+from ..evaluation.statistics import mean_interval
+from ..evaluation.subsets import prediction_subsets
+
+METRICS = ("pointing", "mass", "mask_auc")
+COLUMNS = ("model", "seed", "method", "modality", "metric", "subset")
+
+
+def pointing(relevance, truth):
+    """Share of the most relevant tokens that lie on the truth: 0 or 1 unless several tie.
+
+    relevance : (N,); truth : (N,) share of each token that the truth covers. A token is a hit
+    if the truth covers any of it.
+    """
+    top = relevance == relevance.max()
+    return float((truth[top] > 0).mean())
+
+
+def mass(relevance, truth):
+    """Share of the positive relevance that lies on the truth (relevance mass accuracy,
+    Arras et al. 2022, eq. 1); NaN without positive relevance."""
+    positive = np.maximum(relevance, 0)
+    total = positive.sum()
+    return float((positive * truth).sum() / total) if total > 0 else float("nan")
+
+
+def mask_auc(relevance, truth):
+    """AUROC of relevance as a detector of the truth, by area: a token covered by a share c
+    counts as c positives and 1 - c negatives; ties count half."""
+    order = np.argsort(relevance, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(relevance[order]) > 0])
+    positive = np.add.reduceat(truth[order], starts)
+    negative = np.add.reduceat(1 - truth[order], starts)
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+def image_truth(truth, grids):
+    """{sample_id: (P,) share of each patch that the named object covers}.
+
+    truth : the truth table; grids : {sample_id: (rows, columns)}
+    """
+    named = truth[truth["named"] & truth["sample_id"].isin(grids)]
+    return {
+        row.sample_id: coverage(decode_mask(row), grids[row.sample_id]).ravel()
+        for row in named.itertuples()
+    }
+
+
+def text_truth(truth, samples, tokens):
+    """{sample_id: (T,) 1 for tokens that overlap a deciding word, else 0}.
+
+    tokens : {sample_id: list of words in order}; they are found again in the text, left to right.
+    """
+    spans = truth.drop_duplicates("sample_id").set_index("sample_id")["word_spans"]
+    texts = samples.set_index("sample_id")["text"]
+    result = {}
+    for sample_id, words in tokens.items():
+        deciding = json.loads(spans.get(sample_id, "[]"))
+        if deciding:
+            marks, at = [], 0
+            for word in words:
+                start = texts[sample_id].index(word, at)
+                at = start + len(word)
+                marks.append(float(any(start < b and at > a for a, b in deciding)))
+            result[sample_id] = np.array(marks)
+    return result
+
+
+def score_maps(attributions, modality, truth):
+    """DataFrame sample_id, method, pointing, mass, mask_auc; random draws are averaged."""
+    rows = []
+    for row in attributions.itertuples():
+        relevance, known = np.asarray(getattr(row, modality)), truth.get(row.sample_id)
+        if known is not None and len(relevance) == len(known) and 0 < known.sum() < len(known):
+            scores = (f(relevance, known) for f in (pointing, mass, mask_auc))
+            rows.append((row.sample_id, row.method, *scores))
+    frame = pd.DataFrame(rows, columns=["sample_id", "method", *METRICS])
+    return frame.groupby(["sample_id", "method"], sort=False, as_index=False).mean()
+
+
+def tabulate_localisation(attributions, samples, truth, *, resamples, seed):
+    """Table of localisation metrics with cluster-bootstrap 95% intervals.
+
+    Returns
+    -------
+    DataFrame: model, seed, method, modality, metric, subset, value, low, high, n. Empty (with
+    its columns) where the data set has no truth. Samples without positive relevance have no
+    mass and are left out of it, hence its smaller n.
+    """
+    first = attributions.drop_duplicates("sample_id").set_index("sample_id")
+    grids = {
+        s: (int(r), int(c))
+        for s, r, c in zip(first.index, first["grid_rows"], first["grid_columns"], strict=True)
+    }
+    with_words = attributions[attributions["tokens"].map(len) > 0].drop_duplicates("sample_id")
+    tokens = dict(zip(with_words["sample_id"], with_words["tokens"], strict=True))
+    known = {
+        "image": image_truth(truth, grids),
+        "text": text_truth(truth, samples, tokens),
+    }
+    facts = samples.set_index("sample_id")
+    rows = []
+    for (model, training_seed), own in attributions.groupby(["model", "seed"], sort=False):
+        target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
+        for modality, by_sample in known.items():
+            scored = score_maps(own, modality, by_sample).join(facts, on="sample_id")
+            for method, part in scored.groupby("method", sort=False):
+                prediction = part["sample_id"].map(target)
+                for metric in METRICS:
+                    valid = part[metric].notna()
+                    for subset, mask in prediction_subsets(part, prediction):
+                        mask = mask & valid
+                        if mask.any():
+                            value, low, high = mean_interval(
+                                part.loc[mask, metric],
+                                part.loc[mask, "cluster_id"],
+                                resamples,
+                                seed,
+                            )
+                            names = (model, training_seed, method, modality, metric, subset)
+                            rows.append((*names, value, low, high, int(mask.sum())))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "value", "low", "high", "n"])

@@ -1,0 +1,1 @@
+"""The comparison report: tables of a run as one HTML page and one Markdown file."""

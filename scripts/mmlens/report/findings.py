@@ -1,0 +1,94 @@
+"""What the tables say, in sentences that follow from their intervals alone."""
+
+import pandas as pd
+
+
+def number(value, low, high, digits=3):
+    """A value with its interval as text."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def model_findings(comparison):
+    """One sentence per model and seed: AUROC against chance, on all samples and per stratum."""
+    sentences = []
+    for (model, seeds), rows in comparison.groupby(["model", "seeds"], sort=False):
+        shown = rows[~rows["subset"].str.contains("=")]
+        parts = [
+            f"{row.subset} {number(row.auroc, row.auroc_low, row.auroc_high)}"
+            for row in shown.itertuples()
+        ]
+        overall = shown[shown["subset"] == "all"].iloc[0]
+        if overall["auroc_low"] > 0.5:
+            verdict = "better than chance"
+        elif overall["auroc_high"] < 0.5:
+            verdict = "worse than chance"
+        else:
+            verdict = "not separable from chance"
+        sentences.append(f"{model}, seed {seeds}: test AUROC {', '.join(parts)}; {verdict}.")
+    return sentences
+
+
+def verdicts(perturbation, comparison, modality="image"):
+    """Every method against the random order: positive direction, score probability.
+
+    A method is better than random if its interval lies wholly below random's, since removing
+    what matters first must lower the probability faster.
+
+    Returns
+    -------
+    DataFrame: model, seed, method, auc, auc_low, auc_high, random_low, verdict, why, n
+    """
+    chosen = perturbation[
+        (perturbation["modality"] == modality)
+        & (perturbation["direction"] == "positive")
+        & (perturbation["score"] == "probability")
+    ]
+    auroc_low = comparison[comparison["subset"] == "all"].set_index(["model", "seeds"])["auroc_low"]
+    rows = []
+    for (model, seed), run in chosen.groupby(["model", "seed"], sort=False):
+        random = run[run["method"] == "random"].set_index("subset")
+        overall = run[(run["subset"] == "all") & (run["method"] != "random")]
+        for row in overall.itertuples():
+            low, high = random.loc["all", ["auc_low", "auc_high"]]
+            if row.auc_high < low:
+                verdict, why = "better than random", ""
+            elif row.auc_low > high:
+                verdict, why = "worse than random", ""
+            else:
+                verdict = "not separable"
+            if verdict != "better than random":
+                own = run[run["method"] == row.method].set_index("subset")
+                why = reason(row, own, random, auroc_low.get((model, str(seed)), float("nan")))
+            rows.append(
+                {
+                    "model": model,
+                    "seed": seed,
+                    "method": row.method,
+                    "auc": row.auc,
+                    "auc_low": row.auc_low,
+                    "auc_high": row.auc_high,
+                    "random_low": low,
+                    "verdict": verdict,
+                    "why": why,
+                    "n": row.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def reason(row, own, random, auroc_low):
+    """Why a method is not better than random, as far as the tables can tell."""
+    if not auroc_low > 0.5:
+        return "the model is not better than chance, so there is little evidence to find"
+    if row.flagged > row.n / 5:
+        return f"{row.flagged} of {row.n} maps are constant, so that their order is random"
+    classes = [s for s in own.index if s.startswith("pred_") and s in random.index]
+    better = [s for s in classes if own.loc[s, "auc_high"] < random.loc[s, "auc_low"]]
+    if better and len(better) < len(classes):
+        names = " and ".join(name.removeprefix("pred_") for name in better)
+        return (
+            f"better than random for samples predicted {names} only; the other prediction "
+            "survives the removal of its evidence"
+        )
+    difference = random.loc["all", "auc"] - row.auc
+    return f"mean AUC {difference:.1f} points below random's, within the intervals (n = {row.n})"

@@ -1,0 +1,89 @@
+"""Tables of the report: which rows and columns of the run's tables a reader sees first."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .findings import number
+
+
+@dataclass
+class Shown:
+    """A table as shown: title, text under it, column names, rows of (text, sort key) cells, and
+    the file that holds all of it."""
+
+    title: str
+    note: str
+    columns: list
+    rows: list
+    file: str
+
+    @classmethod
+    def of(cls, title, note, frame, file):
+        """From a DataFrame; floats get 4 significant digits and sort by value."""
+        rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+        return cls(title, note, list(frame.columns), rows, file)
+
+
+def cell(value):
+    """(text, sort key) of one value."""
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, float):
+        return ("", "") if pd.isna(value) else (f"{value:.4g}", value)
+    return (str(value), value)
+
+
+def with_interval(frame, name, digits=3):
+    """Column of (text with interval, value) from name, name_low and name_high."""
+    triples = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+    return [(number(*triple, digits), triple[0]) for triple in triples]
+
+
+def comparison_table(comparison):
+    """AUROC, average precision, accuracy, F1, Brier and ECE of all samples and strata."""
+    chosen = comparison[~comparison["subset"].str.contains("=")]
+    shown = chosen[["model", "seeds", "subset", "n"]].copy()
+    for metric in ("auroc", "average_precision", "accuracy", "f1", "f1_macro", "brier", "ece"):
+        shown[metric] = with_interval(chosen, metric)
+    return shown
+
+
+def group_table(comparison):
+    """AUROC and accuracy per group."""
+    chosen = comparison[comparison["subset"].str.contains("=")]
+    shown = chosen[["model", "seeds", "subset", "n"]].copy()
+    for metric in ("auroc", "accuracy"):
+        shown[metric] = with_interval(chosen, metric)
+    return shown
+
+
+def perturbation_table(perturbation, score="probability", subset="all"):
+    """Mean AUC with interval: a row per model, seed and method, a column per test."""
+    chosen = perturbation[
+        (perturbation["score"] == score) & (perturbation["subset"] == subset)
+    ].copy()
+    chosen["test"] = chosen["modality"] + " " + chosen["direction"]
+    chosen["cell"] = with_interval(chosen, "auc", 1)
+    tests = [f"{m} {d}" for m in ("image", "text") for d in ("positive", "negative")]
+    return pivot(chosen, "test", tests)
+
+
+def localisation_table(localisation, subset="all"):
+    """Localisation metrics with interval: a row per model, seed and method."""
+    chosen = localisation[localisation["subset"] == subset].copy()
+    chosen["test"] = chosen["modality"] + " " + chosen["metric"]
+    named = chosen.rename(columns={"low": "value_low", "high": "value_high"})
+    chosen["cell"] = with_interval(named, "value", 2)
+    tests = [f"{m} {k}" for m in ("image", "text") for k in ("pointing", "mass", "mask_auc")]
+    return pivot(chosen, "test", tests)
+
+
+def pivot(frame, column, names):
+    """Rows (model, seed, method, n), one column per value of `column`, in the given order."""
+    rows = []
+    for (model, seed, method), part in frame.groupby(["model", "seed", "method"], sort=False):
+        cells = dict(zip(part[column], part["cell"], strict=True))
+        row = {"model": model, "seed": seed, "method": method, "n": int(part["n"].max())}
+        rows.append(row | {name: cells.get(name, ("", "")) for name in names})
+    return pd.DataFrame(rows, columns=["model", "seed", "method", "n", *names])

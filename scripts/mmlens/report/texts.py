@@ -1,0 +1,89 @@
+"""The fixed sentences of the report."""
+
+NOTES = {
+    "comparison": (
+        "Models",
+        "Test split; the threshold was chosen on validation. Brackets: 95% cluster-bootstrap "
+        "intervals over whole quads (images where there are no quads).",
+        "comparison.csv",
+    ),
+    "verdicts": (
+        "Explanations against random",
+        "Image patches, most relevant removed first, probability of the predicted class. Better "
+        "than random: the interval of the area lies wholly below that of random orders.",
+        "perturbation_auc.csv",
+    ),
+    "perturbation": (
+        "Perturbation tests",
+        "Area under the curve of the predicted class's probability, times 100, mean over samples "
+        "with 95% interval. Positive (most relevant removed first): lower is better. Negative "
+        "(least relevant first): higher is better. Accuracy, logit, predicted classes and strata "
+        "are in the file.",
+        "perturbation_auc.csv",
+    ),
+    "localisation": (
+        "Localisation",
+        "Agreement with the object and the words that decide the label: does the most relevant "
+        "token hit, which share of the relevance lies on them, and the area under the ROC curve "
+        "of relevance as their detector. This is plausibility, not faithfulness. Read every "
+        "number beside centre_prior and random.",
+        "localisation.csv",
+    ),
+    "groups": ("Groups", "Test metrics per value of every group column.", "comparison.csv"),
+    "audit": (
+        "Audit of the data",
+        "AUROC that a scorer can reach from the text alone, from the image alone, and from words "
+        "and object counts without any binding. For the bounds of single modalities 0.5 means "
+        "that the modality alone knows nothing; a text that occurs once makes them 1.",
+        "audit.csv",
+    ),
+    "quality": (
+        "Data",
+        "Rows read, exact duplicates dropped (same split, image, text and label), pairs of image "
+        "and text that occur with both labels, samples used.",
+        "quality.csv",
+    ),
+    "cost": ("Cost", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
+}
+
+
+def introduction(config, stem):
+    """Paragraphs on what the run is, with what a reader must know to judge its numbers."""
+    dataset = config["dataset"]["kind"]
+    data = (
+        "Data: generated claims about coloured shapes; label 1 means the claim is false. In the "
+        "stratum easy the presence of a colour decides, in swap only which object has it."
+        if dataset == "generated"
+        else f"Data: {dataset} files below {config['dataset']['root']}."
+    )
+    if stem:
+        shared = (
+            f"All image models share a convolutional stem, pretrained for {stem['steps']} steps "
+            "to name the object on each 16-pixel patch of the training images "
+            f"({100 * stem['accuracy']:.0f}% of covered patches named exactly right)."
+        )
+    else:
+        shared = "The convolutional stem starts untrained and is learned with each model."
+    protocol = config["perturbation"]["protocol"]
+    return [
+        data,
+        "All models are small and trained from scratch in this run. " + shared,
+        f"Explanations are of the predicted class, on {config['explain']['samples']} samples of "
+        f"the split {config['explain']['split']}. Perturbation removes patches or words at the "
+        f"input of the transformer layers (protocol {protocol}); a patch's features also carry "
+        "some of its surroundings, because the stem's receptive field is 62 pixels.",
+    ]
+
+
+def explanation_findings(verdicts):
+    """Sentences on which methods beat a random order, per model and seed, and why others do not."""
+    sentences = []
+    for (model, seed), rows in verdicts.groupby(["model", "seed"], sort=False):
+        better = rows.loc[rows["verdict"] == "better than random", "method"].tolist()
+        sentences.append(
+            f"{model}, seed {seed}, image: better than random orders are "
+            f"{', '.join(better) or 'none'} of {len(rows)} methods."
+        )
+        for row in rows[rows["verdict"] != "better than random"].itertuples():
+            sentences.append(f"{model}, seed {seed}, image: {row.method} {row.verdict}: {row.why}.")
+    return sentences

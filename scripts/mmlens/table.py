@@ -1,0 +1,89 @@
+"""The samples table, the interface between data and everything after it.
+
+One row per sample. Columns: sample_id (a string, never an int), split, image (path of the image
+file), text, label (0 or 1), cluster_id (what intervals resample: the quad where there is one,
+else the image), image_sha256, width, height; optional quad_id, answers (JSON) and any group_*.
+"""
+
+import pandas as pd
+
+from .files import atomic
+
+REQUIRED = (
+    "sample_id",
+    "split",
+    "image",
+    "text",
+    "label",
+    "cluster_id",
+    "image_sha256",
+    "width",
+    "height",
+)
+INTEGERS = ("label", "width", "height", "n")
+SHOWN_PROBLEMS = 100
+
+
+class DataError(ValueError):
+    """Everything that is wrong with an input, one line per problem."""
+
+    def __init__(self, title, problems):
+        self.problems = list(problems)
+        shown = [f"  {k}. {text}" for k, text in enumerate(self.problems[:SHOWN_PROBLEMS], 1)]
+        if len(self.problems) > SHOWN_PROBLEMS:
+            shown.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        super().__init__("\n".join([f"{title}: {count} {noun}", *shown]))
+
+
+def read_table(path):
+    """Read a CSV with every cell as text ("" where empty); ids keep their leading zeros."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def read_samples(path):
+    """Read and check a samples table; DataError if a column is missing."""
+    frame = read_table(path)
+    missing = [column for column in REQUIRED if column not in frame]
+    if missing:
+        problem = f"{path}: no column {', '.join(missing)}; found {', '.join(frame.columns)}"
+        raise DataError("samples table", [problem])
+    return frame.astype({column: int for column in INTEGERS if column in frame})
+
+
+def group_columns(frame):
+    """Names of the group_* columns, in table order."""
+    return [column for column in frame.columns if column.startswith("group_")]
+
+
+def write_csv(path, frame):
+    """Write a table atomically: 6 significant digits, "\\n" line ends, no index."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_parquet(path, frame):
+    """Write a Parquet file atomically."""
+    with atomic(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_parts(paths, **keys):
+    """Concatenate Parquet files, adding columns; `keys` maps a column to one value per path."""
+    frames = []
+    for position, path in enumerate(paths):
+        frame = pd.read_parquet(path)
+        for column, values in keys.items():
+            frame[column] = values[position]
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_runs(paths, models, seeds):
+    """Concatenate one Parquet file per model and seed, adding the columns model and seed.
+
+    paths : in the order of all seeds of the first model, then those of the second, ...
+    """
+    runs = [(model, seed) for model in models for seed in seeds]
+    return read_parts(paths, model=[m for m, _ in runs], seed=[s for _, s in runs])

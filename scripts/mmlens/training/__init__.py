@@ -1,0 +1,1 @@
+"""Training of models and of the shared stem; prediction."""

@@ -1,0 +1,151 @@
+"""The training loop: epochs of AdamW, best checkpoint by validation AUROC, exact resume."""
+
+import math
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from ..datasets.vocabulary import MASK
+from ..files import atomic, seed_from
+from ..metrics import auroc
+from .predict import predict
+
+
+def train(model, data, settings, *, seed, device, state_path):
+    """Train on the split train, select on the split val.
+
+    All randomness is keyed by (seed, epoch), and the state is saved after every epoch, so that
+    a run that was killed and resumed ends in the same weights as one that was not.
+
+    Parameters
+    ----------
+    model : Model on `device`
+    data : EncodedSamples with the splits train and val
+    settings : the config's section training
+    state_path : file that carries the state of an unfinished training over a kill
+
+    Returns
+    -------
+    history : DataFrame, one row per epoch (epoch, train_loss, val_loss, val_auroc, ...)
+    The model holds the weights of the epoch with the highest validation AUROC.
+    """
+    rows = data.split("train")
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, settings["weight_decay"]), lr=settings["lr"], betas=(0.9, 0.98)
+    )
+    steps = math.ceil(len(rows) / settings["batch_size"]) * settings["epochs"]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_cosine(step, steps, settings["warmup"])
+    )
+    state = {"epoch": 0, "history": [], "best": None}
+    if state_path.is_file():
+        state = torch.load(state_path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        print(f"resuming after epoch {state['epoch']} from {state_path}", flush=True)
+    for epoch in range(state["epoch"], settings["epochs"]):
+        generator = torch.Generator().manual_seed(seed_from("epoch", seed, epoch))
+        loss = train_epoch(model, data, rows, optimizer, schedule, settings, generator, device)
+        record = {"epoch": epoch + 1, "train_loss": loss, **validate(model, data, device)}
+        print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
+        state["history"].append(record)
+        if state["best"] is None or record["val_auroc"] > state["best"]["val_auroc"]:
+            weights = {name: value.clone() for name, value in model.state_dict().items()}
+            state["best"] = {"val_auroc": record["val_auroc"], "weights": weights}
+        state |= {
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        with atomic(state_path) as temporary:
+            torch.save(state, temporary)
+    model.load_state_dict(state["best"]["weights"])
+    return pd.DataFrame(state["history"])
+
+
+def train_epoch(model, data, rows, optimizer, schedule, settings, generator, device):
+    """One pass over `rows` in random order; returns the mean loss."""
+    model.train()
+    batches = shuffle(data.samples, rows, generator).split(settings["batch_size"])
+    total = 0.0
+    for index in tqdm(batches, desc="train", mininterval=5, ascii=True):
+        batch, labels = data.batch(index, device), data.labels[index].to(device)
+        tokens = model.embed(batch)
+        loss = F.binary_cross_entropy_with_logits(model(tokens), labels)
+        if model.masked_words and settings["masked_words"]["weight"]:
+            masked = settings["masked_words"]
+            chosen = (labels == masked["label"]) if masked["label"] is not None else labels >= 0
+            image = tokens["image"].rows(chosen)
+            words = masked_word_loss(
+                model, batch.rows(chosen), image, masked["probability"], generator
+            )
+            loss = loss + masked["weight"] * words
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+        optimizer.step()
+        schedule.step()
+        total += loss.item() * len(index)
+    return total / len(rows)
+
+
+def shuffle(samples, rows, generator):
+    """`rows` in random order; the samples of a quad stay together.
+
+    A batch of whole quads holds every image and text once with each label, so that its gradient
+    carries nothing of one modality alone.
+    """
+    if "quad_id" not in samples:
+        return rows[torch.randperm(len(rows), generator=generator)]
+    units = samples["quad_id"].iloc[rows.numpy()].factorize()[0]
+    order = torch.randperm(int(units.max()) + 1, generator=generator)
+    return rows[torch.argsort(order[torch.from_numpy(units)], stable=True)]
+
+
+def masked_word_loss(model, batch, image, probability, generator):
+    """Cross-entropy of words hidden behind [MASK], each with `probability`; 0 if none is.
+
+    image : Tokens of the batch's images, computed already.
+
+    The objective of BERT, ViLT and BLIP, which needs the image where the words do not tell.
+    """
+    drawn = torch.rand(batch.input_ids.shape, generator=generator).to(batch.input_ids.device)
+    hidden_words = (drawn < probability) & batch.text_content
+    if not hidden_words.any():
+        return torch.zeros((), device=batch.input_ids.device)
+    targets = batch.input_ids[hidden_words]
+    batch.input_ids = batch.input_ids.masked_fill(hidden_words, MASK)
+    tokens = {"text": model.embed_text(batch), "image": image}
+    logits = model.word_logits(model.encode(tokens), tokens)
+    return F.cross_entropy(logits[hidden_words], targets)
+
+
+@torch.no_grad()
+def validate(model, data, device):
+    """Loss and AUROC on the split val."""
+    rows = data.split("val")
+    logits = predict(model, data, rows, device)
+    labels = data.labels[rows]
+    return {
+        "val_loss": F.binary_cross_entropy_with_logits(logits, labels).item(),
+        "val_auroc": auroc(labels.numpy(), logits.numpy()),
+    }
+
+
+def parameter_groups(model, weight_decay):
+    """Weight decay on matrices and kernels only, not on biases, norms and single vectors."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0}]
+
+
+def warmup_cosine(step, steps, warmup):
+    """Factor of the learning rate: linear over the first `warmup` share, then cosine to 0."""
+    start = max(1, round(warmup * steps))
+    if step < start:
+        return (step + 1) / start
+    return 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, steps - start)))

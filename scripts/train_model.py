@@ -1,0 +1,54 @@
+"""Train one model with one seed, choose checkpoint and threshold on val, predict val and test."""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+import torch
+import yaml
+from mmlens.device import torch_device
+from mmlens.files import seed_from, sha256_file, stable_hash, write_text
+from mmlens.metrics import choose_threshold
+from mmlens.models import build_model
+from mmlens.models.inputs import EncodedSamples
+from mmlens.table import read_samples, write_csv, write_parquet
+from mmlens.training.loop import train
+from mmlens.training.predict import predict, prediction_table
+from mmlens.weights import load_weights, save_weights
+
+name, seed = snakemake.wildcards.model, int(snakemake.wildcards.seed)
+params, inputs, output = snakemake.params, snakemake.input, snakemake.output
+effective = {
+    "model": {"name": name, **params.model},
+    "training": params.training,
+    "seed": seed,
+    "inputs": {
+        path: sha256_file(path) for path in (inputs.samples, inputs.tokenizer, *inputs.get("stem"))
+    },
+}
+# Undeclared, so that Snakemake keeps it when the job is killed; keyed by all that the weights
+# depend on, so that no other training resumes from it.
+state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
+data = EncodedSamples(read_samples(inputs.samples), inputs.tokenizer, params.model["image_size"])
+torch.manual_seed(seed_from("weights", seed))
+model = build_model(name, params.model, data)
+if inputs.get("stem") and "image" in model.modalities:
+    load_weights(inputs.stem[0], model.image.stem)
+with torch_device(params.device, params.torch_threads) as device:
+    model.to(device)
+    history = train(
+        model, data, params.training, seed=seed, device=device, state_path=state_path
+    )
+    rows = data.split("val")
+    threshold = choose_threshold(
+        data.labels[rows].numpy(), predict(model, data, rows, device).double().sigmoid().numpy()
+    )
+    predictions = prediction_table(model, data, ("val", "test"), threshold, device)
+effective |= {"device": device.type, "threshold": threshold}
+save_weights(output.weights, model)
+write_csv(output.history, history)
+write_text(output.config, yaml.safe_dump(effective))
+write_parquet(output.predictions, predictions)
+state_path.unlink()

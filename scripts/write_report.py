@@ -1,0 +1,63 @@
+"""Write the comparison report as HTML and Markdown."""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from mmlens import __version__
+from mmlens.files import write_text
+from mmlens.report import tables
+from mmlens.report.findings import model_findings, verdicts
+from mmlens.report.page import embedded, render_html, render_markdown
+from mmlens.report.texts import NOTES, explanation_findings, introduction
+
+inputs, config = snakemake.input, snakemake.params.config
+frames = {
+    name: pd.read_csv(inputs[name], dtype={"seeds": str}, keep_default_na=False, na_values=[""])
+    for name in ("comparison", "perturbation", "localisation", "audit", "quality", "cost")
+}
+against_random = verdicts(frames["perturbation"], frames["comparison"])
+shown = {
+    "comparison": tables.comparison_table(frames["comparison"]),
+    "groups": tables.group_table(frames["comparison"]),
+    "verdicts": against_random,
+    "perturbation": tables.perturbation_table(frames["perturbation"]),
+    "localisation": tables.localisation_table(frames["localisation"]),
+    "audit": frames["audit"],
+    "quality": frames["quality"],
+    "cost": frames["cost"],
+}
+figures = [
+    {
+        "title": " ".join(Path(path).with_suffix("").parts[-2:]).replace("_", " "),
+        "file": "/".join(Path(path).parts[-2:]),
+        "uri": embedded(path),
+    }
+    for path in inputs.figures
+]
+stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
+content = {
+    "title": f"mmlens: comparison of run {config['run']}",
+    "paragraphs": introduction(config, stem),
+    "findings": model_findings(frames["comparison"]) + explanation_findings(against_random),
+    "tables": [
+        tables.Shown.of(title, note, shown[name], file)
+        for name, (title, note, file) in NOTES.items()
+        if len(shown[name])
+    ],
+    "figures": figures,
+    "reproduce": yaml.safe_dump(config, sort_keys=True),
+}
+packages = ("torch", "numpy", "pandas", "scikit-learn", "tokenizers", "snakemake")
+versions = ", ".join(f"{name} {version(name)}" for name in packages)
+write_text(
+    snakemake.output.html,
+    render_html(inputs.template, version=__version__, versions=versions, **content),
+)
+write_text(snakemake.output.markdown, render_markdown(**content))

@@ -1,0 +1,118 @@
+# Helpers of all rules; no rules here.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+BASE = Path(workflow.basedir)
+sys.path.append(str(BASE / "scripts"))
+
+from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+
+
+def checked(config):
+    """The configuration with its defaults; all its mistakes in one message."""
+    schema = read_schema(BASE / "workflow/schemas/config.schema.yaml")
+    try:
+        return complete_config(config, schema)
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def of_run(pattern, **wildcards):
+    """Paths of this run: `pattern` expanded over all models and seeds that it names."""
+    values = {"run": config["run"], "model": config["models"], "seed": config["seeds"]}
+    named = {name: values[name] for name in values if f"{{{name}}}" in pattern}
+    return expand(pattern, **{**named, **wildcards})
+
+
+def library(*packages):
+    """Library files that a stage depends on: the base modules and some packages."""
+    root = BASE / "scripts" / "mmlens"
+    files = list(root.glob("*.py"))
+    for package in packages:
+        files += root.joinpath(package).glob("*.py")
+    return sorted(map(str, files))
+
+
+def section(name):
+    """A section of the config as plain values with sorted keys, for params."""
+    return ordered(config[name])
+
+
+def ordered(value):
+    """`value` with the keys of all its dicts sorted, since their order would trigger reruns."""
+    if isinstance(value, dict):
+        return {key: ordered(value[key]) for key in sorted(value)}
+    return value
+
+
+def training_settings(wildcards):
+    """Section training as it holds for one model."""
+    return ordered(config["training_of"].get(wildcards.model, config["training"]))
+
+
+def dataset_settings(wildcards):
+    """Section dataset, with the folder where generated files were written."""
+    settings = dict(config["dataset"])
+    if settings["kind"] == "generated":
+        settings["root"] = f"results/{wildcards.run}/data/generated"
+    return ordered(settings)
+
+
+def dataset_files(wildcards):
+    """Files that the samples table is made from, as far as the config names them."""
+    settings = dataset_settings(wildcards)
+    root = Path(settings["root"])
+    if settings["kind"] == "generated":
+        return [str(root)]
+    files = [*settings.get("files", {}).values(), *settings.get("instances", {}).values()]
+    paths = [root / name for name in files + [settings[k] for k in ("table",) if k in settings]]
+    paths += [Path(settings["groups"]["table"])] if "groups" in settings else []
+    # A missing file is reported by the reader, with its key and remedy, not by Snakemake.
+    return [str(path) for path in paths if path.is_file()]
+
+
+def stem_weights(wildcards):
+    """Weights of the pretrained stem, where the run has one."""
+    wanted = config["stem"]["pretrain"]
+    return [f"results/{wildcards.run}/features/stem/stem.safetensors"] if wanted else []
+
+
+def stem_facts(wildcards):
+    """Facts about the pretraining of the stem, where the run has one."""
+    return [path.replace(".safetensors", ".json") for path in stem_weights(wildcards)]
+
+
+def benchmark_files(wildcards):
+    """Benchmark files of all jobs before the report; measure_cost and write_report have none."""
+    single = ["build_samples", "audit_dataset", "evaluate_models", "tabulate_explanations"]
+    single += ["draw_training_curves", "draw_roc_curves", "draw_confusion_matrices"]
+    if config["dataset"]["kind"] == "generated":
+        single.append("generate_dataset")
+    if config["stem"]["pretrain"]:
+        single.append("pretrain_stem")
+    names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
+    names += ["train_model/{model}/seed{seed}", "explain_model/{model}/seed{seed}"]
+    return [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]
+
+
+def name_reports():
+    """Let `snakemake --report summary` work: a report path without a suffix becomes .html.
+
+    Snakemake accepts only names that end in .html or .zip and offers no setting for it.
+    """
+    from snakemake.report.html_reporter import Reporter
+
+    check = Reporter.__post_init__
+
+    def with_suffix(self):
+        if self.settings.path is not None and not self.settings.path.suffix:
+            self.settings.path = self.settings.path.with_suffix(".html")
+        check(self)
+
+    Reporter.__post_init__ = with_suffix
+
+
+config.update(checked(config))
+name_reports()

@@ -1,0 +1,76 @@
+# Figures as a whole, costs, and the comparison report.
+
+FIGURES = [
+    *of_run("results/{run}/figures/training_curves/all_models.svg"),
+    *of_run("results/{run}/figures/roc_curves/all_models.svg"),
+    *of_run("results/{run}/figures/confusion_matrices/all_models.svg"),
+    *of_run("results/{run}/figures/attributions/{model}.svg"),
+    *of_run("results/{run}/figures/perturbation_curves/{model}.svg"),
+]
+
+
+rule figures:
+    input:
+        FIGURES,
+
+
+rule summary:
+    input:
+        of_run("results/{run}/report/index.html"),
+
+
+rule measure_cost:
+    # Collects the benchmark files of every job that the report depends on.
+    output:
+        "results/{run}/tables/cost.csv",
+    input:
+        benchmarks=benchmark_files,
+        lib=library("report"),
+    log:
+        "results/{run}/logs/measure_cost.log",
+    benchmark:
+        "results/{run}/benchmarks/measure_cost.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    conda:
+        "../../envs/data.yaml"
+    script:
+        "../../scripts/measure_cost.py"
+
+
+rule write_report:
+    output:
+        html=report(
+            "results/{run}/report/index.html",
+            caption="../report/comparison.rst",
+            category="Report",
+            labels={"figure": "comparison report", "model": "all"},
+        ),
+        markdown="results/{run}/report/report.md",
+    input:
+        comparison="results/{run}/tables/comparison.csv",
+        perturbation="results/{run}/tables/perturbation_auc.csv",
+        localisation="results/{run}/tables/localisation.csv",
+        audit="results/{run}/tables/audit.csv",
+        quality="results/{run}/tables/quality.csv",
+        cost="results/{run}/tables/cost.csv",
+        figures=[Path(path).with_suffix(".png").as_posix() for path in FIGURES],
+        stem=stem_facts,
+        lib=library("report"),
+        template=str(BASE / "scripts/mmlens/report/page.html.j2"),
+    params:
+        config=ordered({**config}),
+    log:
+        "results/{run}/logs/write_report.log",
+    benchmark:
+        "results/{run}/benchmarks/write_report.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../../envs/data.yaml"
+    script:
+        "../../scripts/write_report.py"

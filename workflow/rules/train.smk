@@ -1,0 +1,38 @@
+# One job per model and seed: train, choose the checkpoint and the threshold, predict.
+
+
+rule train:
+    input:
+        of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
+
+
+rule train_model:
+    output:
+        weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
+        config="results/{run}/checkpoints/{model}/seed{seed}/config.yaml",
+        history="results/{run}/checkpoints/{model}/seed{seed}/history.csv",
+        predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
+    input:
+        samples="results/{run}/data/samples.csv",
+        tokenizer="results/{run}/data/tokenizer.json",
+        stem=stem_weights,
+        audit=ancient("results/{run}/tables/audit.csv"),
+        lib=library("datasets", "models", "training"),
+    params:
+        training=training_settings,
+        model=section("model"),
+        device=config["device"],
+        torch_threads=config["torch_threads"],
+    log:
+        "results/{run}/logs/train_model/{model}/seed{seed}.log",
+    benchmark:
+        "results/{run}/benchmarks/train_model/{model}/seed{seed}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=3000,
+        runtime=120,
+    conda:
+        "../../envs/torch.yaml"
+    script:
+        "../../scripts/train_model.py"
