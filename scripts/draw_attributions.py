@@ -5,6 +5,7 @@ import sys
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
+
 from mmlens.figures.attributions import attribution_grid
 from mmlens.figures.style import label, save
 from mmlens.table import read_samples

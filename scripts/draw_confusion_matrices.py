@@ -8,7 +8,7 @@ from mmlens.figures.confusion_matrices import confusion_matrices
 from mmlens.figures.style import save
 from mmlens.table import read_runs
 
-figure = confusion_matrices(read_runs(
-    snakemake.input.predictions, snakemake.params.models, snakemake.params.seeds
-))
+figure = confusion_matrices(
+    read_runs(snakemake.input.predictions, snakemake.params.models, snakemake.params.seeds)
+)
 save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,6 +5,7 @@ import sys
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
+
 from mmlens.figures.style import save
 from mmlens.figures.training_curves import training_curves
 

@@ -6,6 +6,7 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
 import torch
+
 from mmlens.device import torch_device
 from mmlens.explanation.explain import choose_rows, explain
 from mmlens.models import build_model

@@ -5,6 +5,7 @@ import sys
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
+
 from mmlens.device import torch_device
 from mmlens.features.stem import pretrain_stem
 from mmlens.files import write_json

@@ -5,6 +5,7 @@ import sys
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
+
 from mmlens.perturbation.curves import tabulate_auc
 from mmlens.perturbation.localisation import tabulate_localisation
 from mmlens.table import read_runs, read_samples, write_csv

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import yaml
+
 from mmlens.device import torch_device
 from mmlens.files import seed_from, sha256_file, stable_hash, write_text
 from mmlens.metrics import choose_threshold
@@ -38,9 +39,7 @@ if inputs.get("stem") and "image" in model.modalities:
     load_weights(inputs.stem[0], model.image.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)
-    history = train(
-        model, data, params.training, seed=seed, device=device, state_path=state_path
-    )
+    history = train(model, data, params.training, seed=seed, device=device, state_path=state_path)
     rows = data.split("val")
     threshold = choose_threshold(
         data.labels[rows].numpy(), predict(model, data, rows, device).double().sigmoid().numpy()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+
 from mmlens import __version__
 from mmlens.files import write_text
 from mmlens.report import tables

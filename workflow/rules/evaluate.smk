@@ -8,32 +8,35 @@ rule evaluate:
 
 
 rule evaluate_models:
-    output:
-        metrics=of_run("results/{{run}}/metrics/{model}/seed{seed}.json", run=None),
-        comparison="results/{run}/tables/comparison.csv",
     input:
         samples="results/{run}/data/samples.csv",
         predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
         lib=library("evaluation"),
-    params:
-        models=config["models"],
-        seeds=config["seeds"],
-        statistics=section("statistics"),
+    output:
+        metrics=of_run("results/{{run}}/metrics/{model}/seed{seed}.json", run=None),
+        comparison="results/{run}/tables/comparison.csv",
     log:
         "results/{run}/logs/evaluate_models.log",
     benchmark:
         "results/{run}/benchmarks/evaluate_models.tsv"
+    conda:
+        "../../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../../envs/data.yaml"
+    params:
+        models=config["models"],
+        seeds=config["seeds"],
+        statistics=section("statistics"),
     script:
         "../../scripts/evaluate_models.py"
 
 
 rule draw_training_curves:
+    input:
+        history=of_run("results/{run}/checkpoints/{model}/seed{seed}/history.csv"),
+        lib=library("figures"),
     output:
         svg=report(
             "results/{run}/figures/training_curves/all_models.svg",
@@ -42,27 +45,28 @@ rule draw_training_curves:
             labels={"figure": "training curves", "model": "all"},
         ),
         png="results/{run}/figures/training_curves/all_models.png",
-    input:
-        history=of_run("results/{run}/checkpoints/{model}/seed{seed}/history.csv"),
-        lib=library("figures"),
-    params:
-        models=config["models"],
-        seeds=config["seeds"],
     log:
         "results/{run}/logs/draw_training_curves.log",
     benchmark:
         "results/{run}/benchmarks/draw_training_curves.tsv"
+    conda:
+        "../../envs/plot.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=15,
-    conda:
-        "../../envs/plot.yaml"
+    params:
+        models=config["models"],
+        seeds=config["seeds"],
     script:
         "../../scripts/draw_training_curves.py"
 
 
 rule draw_roc_curves:
+    input:
+        samples="results/{run}/data/samples.csv",
+        predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
+        lib=library("figures"),
     output:
         svg=report(
             "results/{run}/figures/roc_curves/all_models.svg",
@@ -71,28 +75,27 @@ rule draw_roc_curves:
             labels={"figure": "ROC curves", "model": "all"},
         ),
         png="results/{run}/figures/roc_curves/all_models.png",
-    input:
-        samples="results/{run}/data/samples.csv",
-        predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
-        lib=library("figures"),
-    params:
-        models=config["models"],
-        seeds=config["seeds"],
     log:
         "results/{run}/logs/draw_roc_curves.log",
     benchmark:
         "results/{run}/benchmarks/draw_roc_curves.tsv"
+    conda:
+        "../../envs/plot.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=15,
-    conda:
-        "../../envs/plot.yaml"
+    params:
+        models=config["models"],
+        seeds=config["seeds"],
     script:
         "../../scripts/draw_roc_curves.py"
 
 
 rule draw_confusion_matrices:
+    input:
+        predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
+        lib=library("figures"),
     output:
         svg=report(
             "results/{run}/figures/confusion_matrices/all_models.svg",
@@ -101,21 +104,18 @@ rule draw_confusion_matrices:
             labels={"figure": "confusion matrices", "model": "all"},
         ),
         png="results/{run}/figures/confusion_matrices/all_models.png",
-    input:
-        predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
-        lib=library("figures"),
-    params:
-        models=config["models"],
-        seeds=config["seeds"],
     log:
         "results/{run}/logs/draw_confusion_matrices.log",
     benchmark:
         "results/{run}/benchmarks/draw_confusion_matrices.tsv"
+    conda:
+        "../../envs/plot.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=15,
-    conda:
-        "../../envs/plot.yaml"
+    params:
+        models=config["models"],
+        seeds=config["seeds"],
     script:
         "../../scripts/draw_confusion_matrices.py"

@@ -8,16 +8,27 @@ rule explain:
 
 
 rule explain_model:
-    # Attributions and their perturbation tests in one job: both need the loaded model.
-    output:
-        attributions="results/{run}/attributions/{model}/seed{seed}.parquet",
-        perturbation="results/{run}/perturbation/{model}/seed{seed}.parquet",
     input:
         samples="results/{run}/data/samples.csv",
         tokenizer="results/{run}/data/tokenizer.json",
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
         lib=library("models", "explanation", "perturbation"),
+    # Attributions and their perturbation tests in one job: both need the loaded model.
+    output:
+        attributions="results/{run}/attributions/{model}/seed{seed}.parquet",
+        perturbation="results/{run}/perturbation/{model}/seed{seed}.parquet",
+    log:
+        "results/{run}/logs/explain_model/{model}/seed{seed}.log",
+    benchmark:
+        "results/{run}/benchmarks/explain_model/{model}/seed{seed}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=3000,
+        runtime=120,
     params:
         methods=config["methods"],
         explain=section("explain"),
@@ -25,22 +36,17 @@ rule explain_model:
         model=section("model"),
         device=config["device"],
         torch_threads=config["torch_threads"],
-    log:
-        "results/{run}/logs/explain_model/{model}/seed{seed}.log",
-    benchmark:
-        "results/{run}/benchmarks/explain_model/{model}/seed{seed}.tsv"
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=3000,
-        runtime=120,
-    conda:
-        "../../envs/torch.yaml"
     script:
         "../../scripts/explain_model.py"
 
 
 rule draw_attributions:
+    input:
+        samples="results/{run}/data/samples.csv",
+        truth="results/{run}/data/truth.parquet",
+        predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
+        attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
+        lib=library("figures"),
     output:
         svg=report(
             "results/{run}/figures/attributions/{model}.svg",
@@ -50,23 +56,17 @@ rule draw_attributions:
             labels={"figure": "attributions", "model": "{model}"},
         ),
         png="results/{run}/figures/attributions/{model}.png",
-    input:
-        samples="results/{run}/data/samples.csv",
-        truth="results/{run}/data/truth.parquet",
-        predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
-        attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
-        lib=library("figures"),
-    params:
-        methods=config["methods"],
     log:
         "results/{run}/logs/draw_attributions/{model}.log",
     benchmark:
         "results/{run}/benchmarks/draw_attributions/{model}.tsv"
+    conda:
+        "../../envs/plot.yaml"
     threads: 1
     resources:
         mem_mb=1500,
         runtime=15,
-    conda:
-        "../../envs/plot.yaml"
+    params:
+        methods=config["methods"],
     script:
         "../../scripts/draw_attributions.py"

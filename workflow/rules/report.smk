@@ -20,35 +20,27 @@ rule summary:
 
 
 rule measure_cost:
-    # Collects the benchmark files of every job that the report depends on.
-    output:
-        "results/{run}/tables/cost.csv",
     input:
         benchmarks=benchmark_files,
         lib=library("report"),
+    # Collects the benchmark files of every job that the report depends on.
+    output:
+        "results/{run}/tables/cost.csv",
     log:
         "results/{run}/logs/measure_cost.log",
     benchmark:
         "results/{run}/benchmarks/measure_cost.tsv"
+    conda:
+        "../../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
-    conda:
-        "../../envs/data.yaml"
     script:
         "../../scripts/measure_cost.py"
 
 
 rule write_report:
-    output:
-        html=report(
-            "results/{run}/report/index.html",
-            caption="../report/comparison.rst",
-            category="Report",
-            labels={"figure": "comparison report", "model": "all"},
-        ),
-        markdown="results/{run}/report/report.md",
     input:
         comparison="results/{run}/tables/comparison.csv",
         perturbation="results/{run}/tables/perturbation_auc.csv",
@@ -60,17 +52,25 @@ rule write_report:
         stem=stem_facts,
         lib=library("report"),
         template=str(BASE / "scripts/mmlens/report/page.html.j2"),
-    params:
-        config=ordered({**config}),
+    output:
+        html=report(
+            "results/{run}/report/index.html",
+            caption="../report/comparison.rst",
+            category="Report",
+            labels={"figure": "comparison report", "model": "all"},
+        ),
+        markdown="results/{run}/report/report.md",
     log:
         "results/{run}/logs/write_report.log",
     benchmark:
         "results/{run}/benchmarks/write_report.tsv"
+    conda:
+        "../../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../envs/data.yaml"
+    params:
+        config=ordered({**config}),
     script:
         "../../scripts/write_report.py"

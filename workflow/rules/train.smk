@@ -7,32 +7,32 @@ rule train:
 
 
 rule train_model:
-    output:
-        weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
-        config="results/{run}/checkpoints/{model}/seed{seed}/config.yaml",
-        history="results/{run}/checkpoints/{model}/seed{seed}/history.csv",
-        predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
     input:
         samples="results/{run}/data/samples.csv",
         tokenizer="results/{run}/data/tokenizer.json",
         stem=stem_weights,
         audit=ancient("results/{run}/tables/audit.csv"),
         lib=library("datasets", "models", "training"),
-    params:
-        training=training_settings,
-        model=section("model"),
-        device=config["device"],
-        torch_threads=config["torch_threads"],
+    output:
+        weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
+        config="results/{run}/checkpoints/{model}/seed{seed}/config.yaml",
+        history="results/{run}/checkpoints/{model}/seed{seed}/history.csv",
+        predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
     log:
         "results/{run}/logs/train_model/{model}/seed{seed}.log",
     benchmark:
         "results/{run}/benchmarks/train_model/{model}/seed{seed}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=3000,
         runtime=120,
-    conda:
-        "../../envs/torch.yaml"
+    params:
+        training=training_settings,
+        model=section("model"),
+        device=config["device"],
+        torch_threads=config["torch_threads"],
     script:
         "../../scripts/train_model.py"

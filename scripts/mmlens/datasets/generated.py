@@ -116,9 +116,7 @@ class Writer:
         name = f"{self.image_id:06d}.png"
         Image.fromarray(pixels).save(self.root / "img" / name, compress_level=1)
         size = len(canvas)
-        self.images.append(
-            {"id": self.image_id, "file_name": name, "width": size, "height": size}
-        )
+        self.images.append({"id": self.image_id, "file_name": name, "width": size, "height": size})
         first = self.image_id * 10
         for offset, (item, mask) in enumerate(zip(objects, masks, strict=True)):
             self.annotations.append(self._instance(first + offset, item, mask))

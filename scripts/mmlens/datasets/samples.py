@@ -60,9 +60,7 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0)
             "duplicates_dropped": [read[s] - unique[s] for s in read.index],
             "contradicting_pairs": [int(contradictions[s]) for s in read.index],
             "samples": [int((chosen["split"] == s).sum()) for s in read.index],
-            "positives": [
-                int(chosen.loc[chosen["split"] == s, "label"].sum()) for s in read.index
-            ],
+            "positives": [int(chosen.loc[chosen["split"] == s, "label"].sum()) for s in read.index],
         }
     )
     columns = [*REQUIRED, *(["quad_id"] if "quad_id" in chosen else []), *group_columns(chosen)]
@@ -187,9 +185,7 @@ def verify_images(frame, problems):
                     f"{at}: image {path} is missing; download it or correct dataset.root"
                 )
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                problems.append(
-                    f"{at}: image {path} cannot be decoded ({error}); replace the file"
-                )
+                problems.append(f"{at}: image {path} cannot be decoded ({error}); replace the file")
     facts = [known[path] for path in frame["image"]]
     return pd.DataFrame(facts, columns=["image_sha256", "width", "height"], index=frame.index)
 

@@ -125,9 +125,7 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
     rows = []
     for name, mask in group_subsets(runs[0]):
         mask = mask.to_numpy()
-        weights = hierarchical_weights(
-            runs[0].loc[mask, "cluster_id"], len(runs), resamples, seed
-        )
+        weights = hierarchical_weights(runs[0].loc[mask, "cluster_id"], len(runs), resamples, seed)
         drawn = weights.sum(2)
         values, replicates = [], []
         for position, run in enumerate(runs):

@@ -62,7 +62,7 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
 
 
 def flags(relevance):
-    """"<modality> constant" for every map of more than one token that has one value only."""
+    """ "<modality> constant" for every map of more than one token that has one value only."""
     constant = [m for m, v in relevance.items() if len(v) > 1 and np.ptp(v) == 0]
     return "; ".join(f"{modality} constant" for modality in constant)
 

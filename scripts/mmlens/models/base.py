@@ -143,10 +143,12 @@ class Model(nn.Module, ABC):
         return {modality: embedders[modality](batch) for modality in self.modalities}
 
     def embed_text(self, batch):
+        """Tokens of the words."""
         return Tokens(self.text(batch.input_ids), batch.text_valid, batch.text_content)
 
     def embed_image(self, batch):
-        values = self.image(batch.pixels)
+        """Tokens of the patches, after a class token."""
+        values = self.image(batch.pixels)[batch.image_rows]
         valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         content = valid.clone()
         content[:, 0] = False

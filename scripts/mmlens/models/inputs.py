@@ -19,17 +19,15 @@ class Batch:
 
     input_ids : long (B, T), padded with PAD; text_valid : bool (B, T), True where not padding;
     text_content : bool (B, T), True for words (neither special nor padding);
-    pixels : float (B, 3, S, S), normalised with PIXEL_MEAN and PIXEL_STD.
+    pixels : float (U, 3, S, S), normalised with PIXEL_MEAN and PIXEL_STD;
+    image_rows : long (B,), which of the U images each sample shows.
     """
 
     input_ids: torch.Tensor
     text_valid: torch.Tensor
     text_content: torch.Tensor
     pixels: torch.Tensor
-
-    def rows(self, index):
-        """The batch of the rows chosen by a long or bool tensor."""
-        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+    image_rows: torch.Tensor
 
 
 def read_pixels(path, size):
@@ -70,16 +68,25 @@ class EncodedSamples:
     def __len__(self):
         return len(self.samples)
 
-    def batch(self, index, device="cpu"):
-        """The `Batch` of the rows `index` (long tensor)."""
+    def batch(self, index, device="cpu", share_images=False):
+        """The `Batch` of the rows `index` (long tensor).
+
+        share_images : keep one copy of an image that several samples show, so that the stem
+            computes it once; by default every sample has its own (and its own gradient).
+        """
         ids = self.input_ids[index].to(device)
-        pixels = self.pixels[self.image_index[index]].to(device).float() / 255
+        images = self.image_index[index]
+        rows = torch.arange(len(index))
+        if share_images:
+            images, rows = images.unique(return_inverse=True)
+        pixels = self.pixels[images].to(device).float() / 255
         valid = ids != PAD
         return Batch(
             input_ids=ids,
             text_valid=valid,
             text_content=valid & (ids != CLS) & (ids != SEP),
             pixels=(pixels - PIXEL_MEAN) / PIXEL_STD,
+            image_rows=rows.to(device),
         )
 
     def split(self, name):

@@ -41,10 +41,10 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """x -> Linear -> GELU -> Linear, four times as wide inside."""
+    """x -> Linear -> ReLU -> Linear, four times as wide inside (ReLU: half GELU's time on a CPU)."""
 
     def __init__(self, width):
-        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        super().__init__(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
 
 class Block(nn.Module):
@@ -120,8 +120,10 @@ class TextEmbedding(nn.Module):
         self.words = nn.Embedding(vocabulary_size, width)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
 
+        self.norm = nn.LayerNorm(width)
+
     def forward(self, input_ids):
-        return self.words(input_ids) + self.positions[: input_ids.shape[1]]
+        return self.norm(self.words(input_ids) + self.positions[: input_ids.shape[1]])
 
 
 class ImageEmbedding(nn.Module):
@@ -130,10 +132,11 @@ class ImageEmbedding(nn.Module):
     def __init__(self, width, grid):
         super().__init__()
         self.stem = Stem(width)
+        self.norm = nn.LayerNorm(width)
         self.class_token = nn.Parameter(0.02 * torch.randn(width))
         self.positions = nn.Parameter(0.02 * torch.randn(1 + grid[0] * grid[1], width))
 
     def forward(self, pixels):
         patches = self.stem(pixels).flatten(2).transpose(1, 2)
         cls = self.class_token.expand(len(patches), 1, -1)
-        return torch.cat([cls, patches], 1) + self.positions
+        return self.norm(torch.cat([cls, patches], 1) + self.positions)

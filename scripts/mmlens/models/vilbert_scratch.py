@@ -17,7 +17,7 @@ class VilbertScratch(Model):
     masked_words = True
     readouts = (("text", 0), ("image", 0))
 
-    def build(self, width, heads, layers=3):
+    def build(self, width, heads, layers=2):
         self.text_block = Block(width, heads)
         self.exchanges = nn.ModuleList(CoAttention(width, heads) for _ in range(layers))
         self.text_blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))

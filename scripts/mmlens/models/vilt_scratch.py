@@ -16,15 +16,16 @@ class ViltScratch(Model):
     readouts = (("joint", 0),)
 
     def build(self, width, heads, layers=4):
-        self.kinds = nn.Embedding(2, width)
+        # As large as the normalised tokens: with small ones the shared layers take long to tell
+        # words from patches, and the model stays at what colour presence gives.
+        self.kinds = nn.Parameter(0.5 * torch.randn(2, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
-        kinds = self.kinds.weight
-        x = torch.cat([text.values + kinds[0], image.values + kinds[1]], 1)
+        x = torch.cat([text.values + self.kinds[0], image.values + self.kinds[1]], 1)
         valid = torch.cat([text.valid, image.valid], 1)
         for block in self.blocks:
             x = block(x, valid)
@@ -51,4 +52,4 @@ class ViltScratch(Model):
         return [self_edge(block, "joint") for block in self.blocks]
 
     def grad_cam_layers(self):
-        return {modality: self.blocks[-1].norm for modality in self.modalities}
+        return dict.fromkeys(self.modalities, self.blocks[-1].norm)

@@ -1,6 +1,7 @@
 """The training loop: epochs of AdamW, best checkpoint by validation AUROC, exact resume."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -73,15 +74,17 @@ def train_epoch(model, data, rows, optimizer, schedule, settings, generator, dev
     batches = shuffle(data.samples, rows, generator).split(settings["batch_size"])
     total = 0.0
     for index in tqdm(batches, desc="train", mininterval=5, ascii=True):
-        batch, labels = data.batch(index, device), data.labels[index].to(device)
+        batch = data.batch(index, device, share_images=True)
+        labels = data.labels[index].to(device)
         tokens = model.embed(batch)
         loss = F.binary_cross_entropy_with_logits(model(tokens), labels)
         if model.masked_words and settings["masked_words"]["weight"]:
             masked = settings["masked_words"]
-            chosen = (labels == masked["label"]) if masked["label"] is not None else labels >= 0
-            image = tokens["image"].rows(chosen)
+            chosen = (
+                torch.ones_like(labels) if masked["label"] is None else labels == masked["label"]
+            )
             words = masked_word_loss(
-                model, batch.rows(chosen), image, masked["probability"], generator
+                model, batch, tokens, chosen.bool(), masked["probability"], generator
             )
             loss = loss + masked["weight"] * words
         optimizer.zero_grad()
@@ -106,22 +109,24 @@ def shuffle(samples, rows, generator):
     return rows[torch.argsort(order[torch.from_numpy(units)], stable=True)]
 
 
-def masked_word_loss(model, batch, image, probability, generator):
+def masked_word_loss(model, batch, tokens, chosen, probability, generator):
     """Cross-entropy of words hidden behind [MASK], each with `probability`; 0 if none is.
 
-    image : Tokens of the batch's images, computed already.
-
     The objective of BERT, ViLT and BLIP, which needs the image where the words do not tell.
+
+    Parameters
+    ----------
+    tokens : {modality: Tokens} of the batch; the image's are used as they are
+    chosen : bool (B,), the samples that take part
     """
-    drawn = torch.rand(batch.input_ids.shape, generator=generator).to(batch.input_ids.device)
-    hidden_words = (drawn < probability) & batch.text_content
-    if not hidden_words.any():
-        return torch.zeros((), device=batch.input_ids.device)
-    targets = batch.input_ids[hidden_words]
-    batch.input_ids = batch.input_ids.masked_fill(hidden_words, MASK)
-    tokens = {"text": model.embed_text(batch), "image": image}
+    drawn = torch.rand(batch.input_ids.shape, generator=generator).to(chosen.device)
+    hidden = (drawn < probability) & batch.text_content & chosen[:, None]
+    if not hidden.any():
+        return torch.zeros((), device=chosen.device)
+    masked = replace(batch, input_ids=batch.input_ids.masked_fill(hidden, MASK))
+    tokens = {"text": model.embed_text(masked).rows(chosen), "image": tokens["image"].rows(chosen)}
     logits = model.word_logits(model.encode(tokens), tokens)
-    return F.cross_entropy(logits[hidden_words], targets)
+    return F.cross_entropy(logits[hidden[chosen]], batch.input_ids[hidden])
 
 
 @torch.no_grad()
