@@ -1,13 +1,18 @@
 # Helpers of all rules; no rules here.
+import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-BASE = Path(workflow.basedir)
-sys.path.append(str(BASE / "scripts"))
+# Relative, so that nothing reruns when a checkout with its results is moved.
+BASE = Path(os.path.relpath(workflow.basedir))
+sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.datasets import DATASETS
+from mmlens.explanation import METHODS
+from mmlens.models import MODELS
 
 
 def checked(config):
@@ -26,13 +31,51 @@ def of_run(pattern, **wildcards):
     return expand(pattern, **{**named, **wildcards})
 
 
-def library(*packages):
-    """Library files that a stage depends on: the base modules and some packages."""
-    root = BASE / "scripts" / "mmlens"
-    files = list(root.glob("*.py"))
-    for package in packages:
-        files += root.joinpath(package).glob("*.py")
-    return sorted(map(str, files))
+def library(*parts):
+    """Library files that a rule's results depend on.
+
+    parts : packages or modules of mmlens, such as "evaluation" or "models/base.py"; the modules
+        that everything uses are always there. A rule names no more than it needs, so that an
+        edit, or a new model, reruns only what it can change.
+    """
+    root = BASE / "scripts/mmlens"
+    files = [root / f"{name}.py" for name in ("files", "metrics", "registry", "table")]
+    for part in parts:
+        files += [root / part] if part.endswith(".py") else (root / part).glob("*.py")
+    return sorted({str(path) for path in files})
+
+
+def implementations(registry, names):
+    """Library modules that register these names, for `library`."""
+    modules = {tuple(registry.declared[name][0].split(".")[1:]) for name in names}
+    return [Path(*module).with_suffix(".py").as_posix() for module in modules]
+
+
+def torch_library(models, *parts):
+    """`library` of a job that computes with these models."""
+    shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
+    base = ["device.py", "weights.py", "datasets/vocabulary.py", *shared]
+    return library(*base, *implementations(MODELS, models), *parts)
+
+
+def reading_library():
+    """`library` of the samples table: the reader of this kind of data, and what checks it."""
+    # The generated data is read by the reader of the format it is written in.
+    readers = implementations(DATASETS, {config["dataset"]["kind"], "hateful_memes"})
+    shared = [f"datasets/{name}.py" for name in ("reading", "samples", "truth", "vocabulary")]
+    return library(*readers, *shared)
+
+
+def training_library(wildcards):
+    return torch_library([wildcards.model], "training")
+
+
+def explanation_library(wildcards):
+    engine = [
+        f"explanation/{name}.py" for name in ("__init__", "capture", "explain", "propagation")
+    ]
+    methods = implementations(METHODS, config["methods"])
+    return torch_library([wildcards.model], *engine, *methods, "perturbation/engine.py")
 
 
 def section(name):

@@ -9,7 +9,7 @@ rule data:
 
 rule generate_dataset:
     input:
-        lib=library("datasets"),
+        lib=library("datasets/generated.py", "datasets/shapes.py"),
     output:
         directory("results/{run}/data/generated"),
     log:
@@ -31,7 +31,7 @@ rule generate_dataset:
 rule build_samples:
     input:
         files=dataset_files,
-        lib=library("datasets"),
+        lib=reading_library(),
     output:
         samples="results/{run}/data/samples.csv",
         truth="results/{run}/data/truth.parquet",
@@ -59,7 +59,7 @@ rule audit_dataset:
     input:
         samples="results/{run}/data/samples.csv",
         truth="results/{run}/data/truth.parquet",
-        lib=library("datasets"),
+        lib=library("datasets/audit.py"),
     output:
         "results/{run}/tables/audit.csv",
     log:

@@ -36,7 +36,7 @@ rule evaluate_models:
 rule draw_training_curves:
     input:
         history=of_run("results/{run}/checkpoints/{model}/seed{seed}/history.csv"),
-        lib=library("figures"),
+        lib=library("figures/style.py", "figures/training_curves.py"),
     output:
         svg=report(
             "results/{run}/figures/training_curves/all_models.svg",
@@ -66,7 +66,7 @@ rule draw_roc_curves:
     input:
         samples="results/{run}/data/samples.csv",
         predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
-        lib=library("figures"),
+        lib=library("figures/style.py", "figures/roc_curves.py"),
     output:
         svg=report(
             "results/{run}/figures/roc_curves/all_models.svg",
@@ -95,7 +95,7 @@ rule draw_roc_curves:
 rule draw_confusion_matrices:
     input:
         predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
-        lib=library("figures"),
+        lib=library("figures/style.py", "figures/confusion_matrices.py"),
     output:
         svg=report(
             "results/{run}/figures/confusion_matrices/all_models.svg",

@@ -13,7 +13,7 @@ rule explain_model:
         tokenizer="results/{run}/data/tokenizer.json",
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
-        lib=library("models", "explanation", "perturbation"),
+        lib=explanation_library,
     # Attributions and their perturbation tests in one job: both need the loaded model.
     output:
         attributions="results/{run}/attributions/{model}/seed{seed}.parquet",
@@ -46,7 +46,7 @@ rule draw_attributions:
         truth="results/{run}/data/truth.parquet",
         predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
         attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
-        lib=library("figures"),
+        lib=library("figures/style.py", "figures/attributions.py"),
     output:
         svg=report(
             "results/{run}/figures/attributions/{model}.svg",

@@ -8,7 +8,7 @@ rule pretrain_stem:
         tokenizer="results/{run}/data/tokenizer.json",
         # Nothing is trained on a data set that fails its audit; a new audit changes no weights.
         audit=ancient("results/{run}/tables/audit.csv"),
-        lib=library("datasets", "models", "features"),
+        lib=torch_library([], "datasets/truth.py", "features"),
     output:
         weights="results/{run}/features/stem/stem.safetensors",
         facts="results/{run}/features/stem/stem.json",

@@ -13,7 +13,13 @@ rule tabulate_explanations:
         truth="results/{run}/data/truth.parquet",
         attributions=of_run("results/{run}/attributions/{model}/seed{seed}.parquet"),
         perturbation=of_run("results/{run}/perturbation/{model}/seed{seed}.parquet"),
-        lib=library("evaluation", "perturbation"),
+        lib=library(
+            "datasets/truth.py",
+            "evaluation/statistics.py",
+            "evaluation/subsets.py",
+            "perturbation/curves.py",
+            "perturbation/localisation.py",
+        ),
     output:
         perturbation="results/{run}/tables/perturbation_auc.csv",
         localisation="results/{run}/tables/localisation.csv",
@@ -41,7 +47,12 @@ rule draw_perturbation_curves:
         perturbation=expand(
             "results/{{run}}/perturbation/{{model}}/seed{seed}.parquet", seed=config["seeds"]
         ),
-        lib=library("evaluation", "figures"),
+        lib=library(
+            "evaluation/statistics.py",
+            "figures/perturbation_curves.py",
+            "figures/style.py",
+            "perturbation/curves.py",
+        ),
     output:
         svg=report(
             "results/{run}/figures/perturbation_curves/{model}.svg",

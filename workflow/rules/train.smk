@@ -12,7 +12,7 @@ rule train_model:
         tokenizer="results/{run}/data/tokenizer.json",
         stem=stem_weights,
         audit=ancient("results/{run}/tables/audit.csv"),
-        lib=library("datasets", "models", "training"),
+        lib=training_library,
     output:
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         config="results/{run}/checkpoints/{model}/seed{seed}/config.yaml",

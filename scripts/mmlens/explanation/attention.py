@@ -1,27 +1,7 @@
 """Methods that read attention alone: they do not depend on the explained class."""
 
 from . import register_method
-from .propagation import propagate, readout
-
-
-def readout_map(capture, modality, prefer_cross=False):
-    """The last attention map from a readout token to `modality`, and that token's row.
-
-    A stream that has a readout token of its own is read by its self-attention (with
-    `prefer_cross`, by the cross-attention of another readout stream, where there is one);
-    other streams by the cross-attention of a readout stream.
-    """
-    key = capture.layout.spans[modality].stream
-    readouts = dict(capture.layout.readouts)
-    others = [stream for stream in readouts if stream != key]
-    order = [key, *others] if key in readouts else others
-    if prefer_cross and modality == "image":
-        order = [*others, key]
-    for stream in order:
-        found = capture.last_map(stream, key)
-        if found is not None and stream in readouts:
-            return found, readouts[stream]
-    raise ValueError(f"no attention map from a readout token to {modality}")
+from .propagation import propagate, readout, readout_map
 
 
 @register_method("raw_attention", class_specific=False)

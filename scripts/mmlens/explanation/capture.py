@@ -95,7 +95,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         attention = [[outputs[e.module][e.call] for e in step] for step in announced]
         features = {modality: outputs[module][0] for modality, module in modules.items()}
         embeddings = {modality: part.values for modality, part in tokens.items()}
-        inputs = [*sum(attention, []), *features.values(), *embeddings.values(), batch.pixels]
+        maps = [found for step in attention for found in step]
+        inputs = [*maps, *features.values(), *embeddings.values(), batch.pixels]
         score = torch.where(target, logits, -logits).sum()
         gradients = torch.autograd.grad(score, inputs, allow_unused=True)
     pairs = iter(

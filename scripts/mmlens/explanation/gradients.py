@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 
 from . import register_method
-from .attention import readout_map
+from .propagation import readout_map
 
 
 @register_method("grad_cam", class_specific=True)

@@ -36,7 +36,7 @@ def removal_order(relevance, sample_id, method):
 
 
 class Subsets:
-    """Collects (sample, kept tokens) requests of one modality and answers each distinct one once."""
+    """Requests (sample, kept tokens) of one modality; each distinct one is answered once."""
 
     def __init__(self):
         self.numbers = {}
