@@ -1,6 +1,7 @@
 """The configuration: defaults filled in from the schema, every mistake reported at once."""
 
 import copy
+import json
 from pathlib import Path
 
 import yaml
@@ -33,7 +34,7 @@ def complete_config(config, schema):
     ------
     ConfigError naming for every problem the key, what was found and what is expected.
     """
-    config = fill_defaults(copy.deepcopy(config), schema)
+    config = fill_defaults(with_on(copy.deepcopy(config)), schema)
     problems = [text for error in errors_of(config, schema) for text in describe(error)]
     if not problems:
         problems = check_names(config) + check_training_of(config, schema) + check_values(config)
@@ -45,6 +46,15 @@ def complete_config(config, schema):
     }
     if "random" not in config["methods"]:
         config["methods"] = ["random", *config["methods"]]
+    return config
+
+
+def with_on(config):
+    """`config` with the key `on` of dataset.groups, which YAML 1.1 reads as the boolean true."""
+    dataset = config.get("dataset")
+    groups = dataset.get("groups") if isinstance(dataset, dict) else None
+    if isinstance(groups, dict) and True in groups:
+        groups["on"] = groups.pop(True)
     return config
 
 
@@ -158,3 +168,23 @@ def check_values(config):
 def modalities_read(models):
     """Modalities that at least one of these models reads, without importing any."""
     return sorted({m for name in models for m in MODELS.attribute(name, "modalities")})
+
+
+def document(schema, prefix=""):
+    """Rows of a Markdown table of all keys: key, default, meaning (config/README.md)."""
+    branches = [(schema, "")]
+    for part in schema.get("allOf", []):
+        kind = part["if"]["properties"]["kind"]["const"]
+        branches.append((part["then"], f" ({kind})"))
+    rows = []
+    for branch, suffix in branches:
+        for key, part in branch.get("properties", {}).items():
+            if not part:  # only repeats a key that stands above
+                continue
+            nested = document(part, f"{prefix}{key}.")
+            own = "default" in part and not (nested and part["default"] == {})
+            default = json.dumps(part["default"]) if own else ""
+            choices = ", ".join(json.dumps(value) for value in part.get("enum", []))
+            meaning = part.get("description", "") + (f" One of {choices}." if choices else "")
+            rows += [f"| `{prefix}{key}`{suffix} | {default} | {meaning} |", *nested]
+    return rows

@@ -37,6 +37,8 @@ def average_precision(y_true, y_score, weights=None):
     """Average precision: sum over thresholds of (recall step) x precision; shapes as `auroc`."""
     y_true, y_score = np.asarray(y_true), np.asarray(y_score)
     weights, single = as_rows(weights, len(y_true))
+    if not len(y_true):
+        return unwrap(np.full(len(weights), np.nan), single)
     order = np.argsort(-y_score, kind="stable")
     last = np.flatnonzero(np.r_[np.diff(-y_score[order]) > 0, True])
     positive = y_true[order] == 1
@@ -64,7 +66,8 @@ def confusion(y_true, y_pred, weights=None):
 def threshold_metrics(y_true, y_pred, weights=None):
     """Accuracy, precision, recall, F1 of label 1 and macro F1, from predictions of 0 and 1.
 
-    Precision is 0 where nothing is predicted positive, F1 likewise (as in scikit-learn).
+    Precision is 0 where nothing is predicted positive, F1 likewise (as in scikit-learn). Macro F1
+    is the mean over both labels, also where only one of them occurs.
     """
     c = confusion(y_true, y_pred, weights)
     tp, fp, fn, tn = c["tp"], c["fp"], c["fn"], c["tn"]
@@ -103,7 +106,10 @@ def choose_threshold(y_true, probability):
     nearest to 0.5 is taken.
     """
     values = np.unique(probability)
-    candidates = np.r_[values[0], (values[1:] + values[:-1]) / 2, np.nextafter(values[-1], 2)]
+    middle = (values[1:] + values[:-1]) / 2
+    # Between neighbouring floats the middle rounds to the lower one, which would not separate.
+    middle = np.where(middle > values[:-1], middle, values[1:])
+    candidates = np.r_[values[0], middle, np.nextafter(values[-1], 2)]
     y_true, probability = np.asarray(y_true), np.asarray(probability)
     order = np.sort(probability[y_true == 1]), np.sort(probability[y_true == 0])
     true_positive = len(order[0]) - np.searchsorted(order[0], candidates, "left")

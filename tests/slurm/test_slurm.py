@@ -46,9 +46,7 @@ def sbin_path():
 
 def completed_jobs(log):
     """One dict per line of SLURM's own completion log."""
-    return [
-        dict(re.findall(r"(\w+)=(\S*)", line)) for line in Path(log).read_text().splitlines()
-    ]
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in Path(log).read_text().splitlines()]
 
 
 def test_cluster_run_equals_the_local_run(cluster, demo):

@@ -40,11 +40,14 @@ def _triangle(x, y, r):
     return np.maximum(np.maximum(s * x - c * y, -s * x - c * y), y) - r / 2
 
 
+# All lie inside the disc of radius r, so that objects whose discs do not touch do not overlap.
 SHAPES = {
     "circle": lambda x, y, r: np.hypot(x, y) - r,
-    "square": lambda x, y, r: _box(x, y, 0.85 * r, 0.85 * r),
-    "triangle": lambda x, y, r: _triangle(x, y + 0.15 * r, 1.25 * r),
-    "cross": lambda x, y, r: np.minimum(_box(x, y, r, 0.34 * r), _box(x, y, 0.34 * r, r)),
+    "square": lambda x, y, r: _box(x, y, 0.707 * r, 0.707 * r),
+    "triangle": _triangle,
+    "cross": lambda x, y, r: np.minimum(
+        _box(x, y, 0.94 * r, 0.34 * r), _box(x, y, 0.34 * r, 0.94 * r)
+    ),
     "ring": lambda x, y, r: np.abs(np.hypot(x, y) - 0.76 * r) - 0.24 * r,
 }
 

@@ -136,7 +136,8 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
         row |= {"n": int(mask.sum()), "positives": int(runs[0].loc[mask, "label"].sum())}
         for metric in METRICS:
             per_seed = np.stack([r[metric] for r in replicates], 1)
-            mean = np.nansum(per_seed * drawn, 1) / drawn.sum(1)
+            # A seed that was not drawn does not count; an undefined metric stays undefined.
+            mean = np.where(drawn > 0, per_seed * drawn, 0).sum(1) / drawn.sum(1)
             row[metric] = float(np.mean([v[metric] for v in values]))
             row[f"{metric}_low"], row[f"{metric}_high"] = interval(mean)
         rows.append(row)

@@ -12,7 +12,7 @@ def bootstrap_weights(clusters, resamples, seed):
     ----------
     clusters : (N,) cluster of every sample
     resamples : int, R
-    seed : int; the draw depends on it and on the set of clusters only
+    seed : int; the draw depends on it and on the number of clusters only
 
     Returns
     -------
@@ -46,7 +46,7 @@ def mean_interval(values, clusters, resamples, seed):
 
 
 def hierarchical_weights(clusters, seeds, resamples, seed):
-    """Weights (R, S, N): resample training seeds, and clusters within each of them.
+    """Weights (R, S, N): resample training seeds, and clusters, which all seeds share.
 
     For results of S training seeds on the same N samples.
     """

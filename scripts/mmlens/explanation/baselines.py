@@ -24,7 +24,7 @@ def random(capture, draw=0):
 def centre_prior(capture):
     """Closeness to the centre: of the image for patches, of the text for words.
 
-    1 at the centre, 0 at the farthest token. Returns {modality: (B, N)}.
+    1 at the centre, falling linearly with distance. Returns {modality: (B, N)}.
     """
     relevance = {}
     for modality, content in capture.layout.content.items():

@@ -1,7 +1,7 @@
 """One forward and one backward pass per batch: all that the methods need, for every model."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -80,11 +80,11 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     """
     modules = dict(model.grad_cam_layers())
     for modality, path in (grad_cam_layers or {}).items():
-        modules[modality] = named_module(model, path)
+        modules[modality] = named_module(model, modality, path)
     announced = [s.edges if isinstance(s, Parallel) else (s,) for s in model.edges()]
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
-        batch.pixels = batch.pixels.detach().requires_grad_()
+        batch = replace(batch, pixels=batch.pixels.detach().requires_grad_())
         tokens = model.embed(batch)
         for part in tokens.values():
             if not part.values.requires_grad:
@@ -93,7 +93,10 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         check_calls(announced, outputs)
         layout = model.layout(tokens)
         attention = [[outputs[e.module][e.call] for e in step] for step in announced]
-        features = {modality: outputs[module][0] for modality, module in modules.items()}
+        features = {
+            modality: token_features(model, layout, tokens, modality, outputs[module])
+            for modality, module in modules.items()
+        }
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
         inputs = [*maps, *features.values(), *embeddings.values(), batch.pixels]
@@ -105,13 +108,12 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     )
     last = {(e.query, e.key): e for step in announced for e in step}
     steps = [tuple(reduce_heads(e, *next(pairs), last) for e in step) for step in announced]
-    spans = layout.spans
     return Capture(
         sample_ids=list(sample_ids),
         layout=layout,
         logits=logits.detach(),
         steps=steps,
-        features={m: restrict(next(pairs), spans[m]) for m in features},
+        features={m: own_tokens(next(pairs), layout, tokens, m) for m in features},
         embeddings={m: next(pairs) for m in embeddings},
         pixels=next(pairs) if "image" in model.modalities else None,
     )
@@ -130,9 +132,24 @@ def reduce_heads(edge, attention, gradient, last):
     )
 
 
-def restrict(pair, span):
-    """The span of a modality out of features of a whole stream."""
-    return tuple(part[:, span.slice] for part in pair)
+def token_features(model, layout, tokens, modality, calls):
+    """The output (B, N, D) of the layer that Grad-CAM reads for a modality, checked to be one."""
+    stream = layout.valid[layout.spans[modality].stream].shape[1]
+    own = tokens[modality].values.shape[1]
+    shapes = [tuple(c.shape) if isinstance(c, torch.Tensor) else type(c).__name__ for c in calls]
+    if len(calls) != 1 or len(shapes[0]) != 3 or shapes[0][1] not in (stream, own):
+        raise ValueError(
+            f"grad_cam_layers: the layer for {modality} of {model.name} gave {shapes}; expected "
+            f"one (batch, {own} or {stream} tokens, width) per forward pass"
+        )
+    return calls[0]
+
+
+def own_tokens(pair, layout, tokens, modality):
+    """The tokens of a modality out of features of its stream, or of itself alone."""
+    if pair[0].shape[1] == tokens[modality].values.shape[1]:
+        return pair
+    return tuple(part[:, layout.spans[modality].slice] for part in pair)
 
 
 def check_calls(announced, outputs):
@@ -145,23 +162,28 @@ def check_calls(announced, outputs):
                 )
 
 
-def named_module(model, path):
-    """The submodule at a dotted path; ValueError that lists its normalisation layers."""
+def named_module(model, modality, path):
+    """The submodule at a dotted path; ValueError that lists the layers one could mean."""
+    if modality not in model.modalities:
+        raise ValueError(f"grad_cam_layers: {model.name} does not read {modality}; remove the key")
     modules = dict(model.named_modules())
-    if path not in modules:
-        known = ", ".join(name for name in modules if "norm" in name.rsplit(".", 1)[-1])
-        raise ValueError(f"grad_cam_layers: no layer {path!r} in {model.name}; norms are {known}")
+    if not path or path not in modules:
+        known = [name for name, module in modules.items() if isinstance(module, torch.nn.LayerNorm)]
+        raise ValueError(
+            f"grad_cam_layers: no layer {path!r} in {model.name}; its norms are {', '.join(known)}"
+        )
     return modules[path]
 
 
 @contextmanager
 def eager_attention(model):
-    """Attention written out inside the block, fused again after it."""
+    """Attention written out inside the block, as it was before after it."""
+    before = model.attention_implementation
     model.use_attention("eager")
     try:
         yield
     finally:
-        model.use_attention("sdpa")
+        model.use_attention(before)
 
 
 @contextmanager

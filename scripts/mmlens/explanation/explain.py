@@ -74,6 +74,8 @@ def choose_rows(samples, split, count, seed=0):
     its share and the choice does not depend on the order of the table.
     """
     of_split = samples[samples["split"] == split]
+    if of_split.empty:
+        raise ValueError(f"explain.split: the data set has no samples of split {split!r}")
     sizes = of_split.groupby("cluster_id").size()
     order = sorted(sizes.index, key=lambda cluster: seed_from("explain", seed, cluster))
     total = sizes[order].cumsum()

@@ -104,6 +104,7 @@ class Model(nn.Module, ABC):
     modalities = ("text", "image")
     masked_words = False  # whether the masked-word objective helps: text states see the image
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
+    attention_implementation = "sdpa"
 
     def __init__(self, vocabulary_size, width, heads, image_size, max_length):
         super().__init__()
@@ -175,6 +176,7 @@ class Model(nn.Module, ABC):
 
     def use_attention(self, implementation):
         """Switch all attention to "eager" (maps can be captured) or "sdpa" (fused kernel)."""
+        self.attention_implementation = implementation
         for module in self.modules():
             if isinstance(module, Attention):
                 module.eager = implementation == "eager"

@@ -8,8 +8,6 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from ..datasets.vocabulary import CLS, PAD, SEP
-
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 
 
@@ -17,7 +15,7 @@ PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 class Batch:
     """Inputs of B samples.
 
-    input_ids : long (B, T), padded with PAD; text_valid : bool (B, T), True where not padding;
+    input_ids : long (B, T), padded; text_valid : bool (B, T), True where not padding;
     text_content : bool (B, T), True for words (neither special nor padding);
     pixels : float (U, 3, S, S), normalised with PIXEL_MEAN and PIXEL_STD;
     image_rows : long (B,), which of the U images each sample shows.
@@ -56,6 +54,10 @@ class EncodedSamples:
         self.max_length = self.tokenizer.padding["length"]
         self.encodings = self.tokenizer.encode_batch(self.samples["text"].tolist())
         self.input_ids = torch.tensor([e.ids for e in self.encodings])
+        # By the encoding's own masks: a text may contain "[SEP]" as a word.
+        self.valid = torch.tensor([e.attention_mask for e in self.encodings]).bool()
+        special = torch.tensor([e.special_tokens_mask for e in self.encodings]).bool()
+        self.content = self.valid & ~special
         self.image_index, unique = pd.factorize(self.samples["image"])
         pixels = np.zeros((len(unique), 3, image_size, image_size), np.uint8)
         for position, path in enumerate(unique):
@@ -74,17 +76,15 @@ class EncodedSamples:
         share_images : keep one copy of an image that several samples show, so that the stem
             computes it once; by default every sample has its own (and its own gradient).
         """
-        ids = self.input_ids[index].to(device)
         images = self.image_index[index]
         rows = torch.arange(len(index))
         if share_images:
             images, rows = images.unique(return_inverse=True)
         pixels = self.pixels[images].to(device).float() / 255
-        valid = ids != PAD
         return Batch(
-            input_ids=ids,
-            text_valid=valid,
-            text_content=valid & (ids != CLS) & (ids != SEP),
+            input_ids=self.input_ids[index].to(device),
+            text_valid=self.valid[index].to(device),
+            text_content=self.content[index].to(device),
             pixels=(pixels - PIXEL_MEAN) / PIXEL_STD,
             image_rows=rows.to(device),
         )

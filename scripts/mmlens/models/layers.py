@@ -120,10 +120,8 @@ class TextEmbedding(nn.Module):
         self.words = nn.Embedding(vocabulary_size, width)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
 
-        self.norm = nn.LayerNorm(width)
-
     def forward(self, input_ids):
-        return self.norm(self.words(input_ids) + self.positions[: input_ids.shape[1]])
+        return self.words(input_ids) + self.positions[: input_ids.shape[1]]
 
 
 class ImageEmbedding(nn.Module):
@@ -132,11 +130,10 @@ class ImageEmbedding(nn.Module):
     def __init__(self, width, grid):
         super().__init__()
         self.stem = Stem(width)
-        self.norm = nn.LayerNorm(width)
         self.class_token = nn.Parameter(0.02 * torch.randn(width))
         self.positions = nn.Parameter(0.02 * torch.randn(1 + grid[0] * grid[1], width))
 
     def forward(self, pixels):
         patches = self.stem(pixels).flatten(2).transpose(1, 2)
         cls = self.class_token.expand(len(patches), 1, -1)
-        return self.norm(torch.cat([cls, patches], 1) + self.positions)
+        return torch.cat([cls, patches], 1) + self.positions

@@ -16,8 +16,9 @@ class ViltScratch(Model):
     readouts = (("joint", 0),)
 
     def build(self, width, heads, layers=4):
-        # As large as the normalised tokens: with small ones the shared layers take long to tell
-        # words from patches, and the model stays at what colour presence gives.
+        # The shared layers tell words from patches by the kind. Both are brought to one scale,
+        # and the kind is as large: otherwise the model stays long at what colours alone give.
+        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
         self.kinds = nn.Parameter(0.5 * torch.randn(2, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
@@ -25,7 +26,9 @@ class ViltScratch(Model):
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
-        x = torch.cat([text.values + self.kinds[0], image.values + self.kinds[1]], 1)
+        words = self.norms["text"](text.values) + self.kinds[0]
+        patches = self.norms["image"](image.values) + self.kinds[1]
+        x = torch.cat([words, patches], 1)
         valid = torch.cat([text.valid, image.valid], 1)
         for block in self.blocks:
             x = block(x, valid)

@@ -56,8 +56,9 @@ def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):
         areas = sample_areas(runs).join(samples.set_index("sample_id"), on="sample_id")
         for keys, part in areas.groupby(KEYS, sort=False):
             named = dict(zip(KEYS, keys, strict=True))
-            flags = own[(own["method"] == named["method"])].groupby("sample_id")["flags"].max()
-            flagged = part["sample_id"].map(flags.str.contains(f"{named['modality']} constant"))
+            maps = own[own["method"] == named["method"]]
+            constant = maps["flags"].str.contains(f"{named['modality']} constant")
+            flagged = part["sample_id"].isin(maps.loc[constant, "sample_id"])
             prediction = part["sample_id"].map(target)
             for subset, mask in prediction_subsets(part, prediction):
                 if not mask.any():

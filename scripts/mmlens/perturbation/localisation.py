@@ -82,7 +82,9 @@ def score_maps(attributions, modality, truth):
     rows = []
     for row in attributions.itertuples():
         relevance, known = np.asarray(getattr(row, modality)), truth.get(row.sample_id)
-        if known is not None and len(relevance) == len(known) and 0 < known.sum() < len(known):
+        if known is None or not 0 < known.sum() < len(known):
+            continue  # nothing to find, or nothing but it
+        if len(relevance):
             scores = (f(relevance, known) for f in (pointing, mass, mask_auc))
             rows.append((row.sample_id, row.method, *scores))
     frame = pd.DataFrame(rows, columns=["sample_id", "method", *METRICS])

@@ -1,0 +1,232 @@
+"""The configuration: what is valid, what is filled in, and one exact line per mistake."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import DEMO, ROOT
+from snakemake.utils import update_config
+
+from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+
+SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
+TABLE = {"kind": "csv", "root": "data", "table": "table.csv"}
+JSONL = {
+    "kind": "hateful_memes",
+    "root": "data",
+    "files": {split: f"{split}.jsonl" for split in ("train", "val", "test")},
+}
+# Keys that only repeat a key which stands above.
+UNDESCRIBED = {"kind"}
+
+
+def read_yaml(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def config_with(changes=None, **sections):
+    """config/test/demo.yaml laid over config/config.yaml as Snakemake does, with changes.
+
+    changes : nested, laid over as by --config; sections : replaced as a whole
+    """
+    config = read_yaml(ROOT / "config/config.yaml")
+    for layer in (read_yaml(DEMO), changes or {}):
+        update_config(config, copy.deepcopy(layer))
+    return {**config, **sections}
+
+
+def problems_of(config):
+    with pytest.raises(ConfigError) as caught:
+        complete_config(config, SCHEMA)
+    assert str(caught.value).startswith("the configuration cannot be used: ")
+    return caught.value.problems
+
+
+def test_configs_of_the_repository_are_valid():
+    complete_config(read_yaml(ROOT / "config/config.yaml"), SCHEMA)
+    complete_config(config_with(), SCHEMA)
+    for path in sorted((ROOT / "config").rglob("*.yaml")):
+        config = read_yaml(ROOT / "config/config.yaml")
+        update_config(config, read_yaml(path))
+        complete_config(config, SCHEMA)
+
+
+def test_defaults_are_filled_and_the_argument_is_left_alone():
+    config = config_with()
+    before = copy.deepcopy(config)
+    full = complete_config(config, SCHEMA)
+    assert config == before
+    assert full["dataset"] == {
+        "kind": "generated", "quads": {"train": 150, "val": 20, "test": 40},
+        "seed": 0, "size": 96, "leak": "none",
+    }  # fmt: skip
+    assert full["model"] == {"width": 32, "heads": 2, "image_size": 96}
+    assert full["training"]["masked_words"] == {"weight": 1.0, "probability": 0.4, "label": 0}
+    assert full["training_of"]["vilt_scratch"] == {**full["training"], "epochs": 7}
+    assert full["perturbation"]["steps"] == [0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1]
+    assert full["sample"] == {}
+    shortest = {"run": "r", "dataset": {"kind": "generated"}, "models": ["text_only"]}
+    full = complete_config({**shortest, "methods": ["rollout"]}, SCHEMA)
+    assert set(full) == set(SCHEMA["properties"])
+    assert full["methods"] == ["random", "rollout"]
+    assert full["dataset"]["quads"] == {"train": 2500, "val": 200, "test": 500}
+    assert complete_config(full, SCHEMA) == full
+
+
+def test_completed_defaults_are_copies():
+    first = complete_config(config_with(), SCHEMA)
+    first["perturbation"]["steps"].append("changed")
+    assert "changed" not in complete_config(config_with(), SCHEMA)["perturbation"]["steps"]
+
+
+def properties_of(schema, prefix=""):
+    """(dotted key, schema) of every property at every depth."""
+    for key, part in schema.get("properties", {}).items():
+        yield f"{prefix}{key}", part
+        yield from properties_of(part, f"{prefix}{key}.")
+    for branch in schema.get("allOf", []):
+        yield from properties_of(branch["then"], prefix)
+    extra = schema.get("additionalProperties")
+    if isinstance(extra, dict):
+        yield from properties_of(extra, f"{prefix}*.")
+
+
+def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
+    found = list(properties_of(SCHEMA))
+    assert len(found) > 50
+    for key, part in found:
+        if key.split(".")[-1] in UNDESCRIBED and not part:
+            continue
+        assert part.get("description", "").endswith("."), key
+        if part.get("type") == "object" and key != "dataset":
+            assert "additionalProperties" in part, key
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "expected"),
+    [
+        ({"modells": 1}, "unknown key 'modells'", "did you mean models or model? known are run,"),
+        ({"training": {"optimizer": 1}}, "unknown key 'training.optimizer'", "known are epochs,"),
+        ({"dataset": {"root": "x"}}, "unknown key 'dataset.root'", "quads"),
+        ({"run": "a b"}, "run: found 'a b' (str)", "text like ^[A-Za-z0-9]"),
+        ({"run": 5}, "run: found 5 (int)", "a value of type string"),
+        ({"device": "gpu"}, "device: found 'gpu' (str)", "one of auto, cpu, cuda"),
+        ({"seeds": []}, "seeds: found []", "at least 1 entries"),
+        ({"seeds": [0, 0]}, "seeds: found [0, 0]", "no entry twice"),
+        ({"seeds": [True]}, "seeds.0: found True (bool)", "a value of type integer"),
+        ({"seeds": "0"}, "seeds: found '0' (str)", "a value of type array"),
+        ({"models": ["vilt_scratch", 3]}, "models.1: found 3 (int)", "a value of type string"),
+        ({"training": None}, "training: found None (NoneType)", "a value of type object"),
+        ({"training": {"epochs": "5"}}, "training.epochs: found '5' (str)", "type integer"),
+        ({"training": {"epochs": True}}, "training.epochs: found True (bool)", "type integer"),
+        ({"training": {"epochs": 0}}, "training.epochs: found 0 (int)", "at least 1"),
+        ({"training": {"lr": 0}}, "training.lr: found 0 (int)", "more than 0"),
+        ({"training": {"warmup": 1}}, "training.warmup: found 1 (int)", "at most 0.9"),
+        ({"model": {"image_size": 100}}, "model.image_size: found 100", "a multiple of 16"),
+        ({"stem": {"pretrain": 1}}, "stem.pretrain: found 1 (int)", "type boolean"),
+        ({"sample": {"train": {}}}, "sample.train.per_class: missing", "add it"),
+        ({"dataset": {"quads": {"val": 1}}}, "dataset.quads.val: found 1 (int)", "at least 2"),
+        ({"model": {"width": 33}}, "model.width: found 33", "a multiple of model.heads (2)"),
+        ({"perturbation": {"steps": [0, 0.5]}}, "perturbation.steps: found [0, 0.5]", "0 to 1"),
+        ({"perturbation": {"steps": [0.1, 1]}}, "perturbation.steps: found [0.1, 1]", "0 to 1"),
+        ({"perturbation": {"steps": [1, 0]}}, "perturbation.steps: found [1, 0]", "rising"),
+        ({"methods": ["rolout"]}, "methods: unknown method 'rolout'", "did you mean rollout?"),
+        ({"training_of": {"vilt_scratch": {"epochs": 0}}},
+         "training_of.vilt_scratch.epochs: found 0", "at least 1"),
+        ({"training_of": {"vilt_scrach": {}}}, "training_of: unknown model", "vilt_scratch"),
+        ({"explain": {"grad_cam_layers": {"vit": {}}}}, "explain.grad_cam_layers: unknown model",
+         "vilt_scratch"),
+    ],
+)  # fmt: skip
+def test_mistake_is_named_with_key_found_and_expected(changes, found, expected):
+    (problem,) = problems_of(config_with(changes))
+    assert found in problem
+    assert expected in problem
+
+
+@pytest.mark.parametrize("key", ["run", "dataset", "models", "methods"])
+def test_missing_section_is_named(key):
+    config = config_with()
+    del config[key]
+    assert problems_of(config) == [f"{key}: missing; add it to the config"]
+
+
+def test_unknown_model_and_kind_name_the_known_ones():
+    problems = problems_of(config_with({"models": ["vilt_scratch", "clip_scrath"]}))
+    assert problems == [
+        "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
+        "vilt_scratch? known are blip_scratch, clip_scratch, image_only, text_only, "
+        "vilbert_scratch, vilt_scratch"
+    ]
+    config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})
+    (problem,) = problems_of(config)
+    assert problem.startswith("dataset.kind: unknown dataset 'hatefull_memes': did you mean hatef")
+
+
+def test_pretraining_the_stem_needs_instances():
+    for dataset in (TABLE, JSONL):
+        (problem,) = problems_of(config_with(dataset=dataset))
+        assert problem.startswith("stem.pretrain: found true")
+        assert "dataset.instances" in problem
+        assert "stem.pretrain: false" in problem
+        complete_config(config_with({"stem": {"pretrain": False}}, dataset=dataset), SCHEMA)
+        instances = {"train": "instances.json"}
+        complete_config(config_with(dataset={**dataset, "instances": instances}), SCHEMA)
+
+
+def test_several_mistakes_are_all_reported():
+    changes = {"modells": 1, "device": "gpu", "training": {"epochs": True, "lr": -1}}
+    problems = problems_of(config_with(changes))
+    for text in ("'modells'", "device: ", "training.epochs: ", "training.lr: "):
+        assert sum(text in problem for problem in problems) == 1
+    assert len(problems) == 4
+    changes = {
+        "model": {"width": 33},
+        "methods": ["no"],
+        "training_of": {"vilt_scratch": {"clip": 0}},
+    }
+    assert len(problems_of(config_with(changes))) == 3
+
+
+def test_modalities_that_a_run_reads():
+    assert modalities_read(["text_only"]) == ["text"]
+    assert modalities_read(["image_only"]) == ["image"]
+    assert modalities_read(["text_only", "image_only"]) == ["image", "text"]
+
+
+@pytest.mark.xfail(strict=True, reason="compared with the whole dotted key")
+def test_nested_unknown_key_gets_a_suggestion():
+    (problem,) = problems_of(config_with({"training": {"epoch": 3}}))
+    assert "unknown key 'training.epoch': did you mean" in problem
+
+
+@pytest.mark.xfail(strict=True, reason="reads 'training_of.vilt_scratch.unknown key'")
+def test_unknown_key_of_a_single_model_has_its_dotted_name():
+    (problem,) = problems_of(config_with({"training_of": {"vilt_scratch": {"epoch": 3}}}))
+    assert "unknown key 'training_of.vilt_scratch.epoch'" in problem
+
+
+@pytest.mark.xfail(strict=True, reason="training_of of config.yaml stays when models are chosen")
+def test_models_can_be_chosen_without_touching_training_of():
+    complete_config(config_with(models=["text_only"]), SCHEMA)
+
+
+@pytest.mark.xfail(strict=True, reason="YAML 1.1 reads 'on' of required as true")
+@pytest.mark.parametrize("on", ["on", True])
+def test_groups_can_be_joined(on):
+    groups = {"table": "groups.csv", on: "image"}
+    config = config_with({"stem": {"pretrain": False}}, dataset={**TABLE, "groups": groups})
+    full = complete_config(config, SCHEMA)
+    assert full["dataset"]["groups"] == {"table": "groups.csv", "on": "image"}
+
+
+@pytest.mark.xfail(strict=True, reason="without kind every branch of the schema applies")
+def test_missing_kind_is_one_problem():
+    assert problems_of(config_with(dataset={})) == ["dataset.kind: missing; add it to the config"]
+
+
+@pytest.mark.xfail(strict=True, reason="JSON Schema counts 5.0 as an integer")
+@pytest.mark.parametrize("changes", [{"training": {"epochs": 5.0}}, {"seeds": [0.0]}])
+def test_float_is_no_integer(changes):
+    (problem,) = problems_of(config_with(changes))
+    assert "(float), expected a value of type integer" in problem

@@ -1,0 +1,247 @@
+"""Explanations: the capture changes nothing, and every method computes what its formula says."""
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from mmlens.datasets.vocabulary import CLS, PAD, SEP, train_tokenizer
+from mmlens.explanation import METHODS
+from mmlens.explanation.capture import capture
+from mmlens.explanation.explain import explain
+from mmlens.models import MODELS
+from mmlens.models.base import Edge
+from mmlens.models.inputs import Batch, EncodedSamples
+from mmlens.models.layers import Attention
+
+torch.set_num_threads(1)
+
+FIXED_METHODS = [name for name in METHODS.names() if name != "random"]
+WORDS_PER_TEXT = (4, 1, 0, 6, 3)  # 0: a text of special tokens only must not break a method
+COUNT = len(WORDS_PER_TEXT)
+TARGET = torch.tensor([True, False, True, True, False])
+MAPS = {"text_only": 2, "image_only": 2, "clip_scratch": 6, "vilt_scratch": 4}  # default depth
+MAPS |= {"blip_scratch": 2 + 2 * 3, "vilbert_scratch": 1 + 2 * 4}
+NAMES = list(MAPS)
+
+
+def make_model(name):
+    """A small model in double precision, so that equality can be asked for almost exactly."""
+    torch.manual_seed(0)
+    model = MODELS.get(name)(vocabulary_size=20, max_length=12, width=8, heads=2, image_size=48)
+    with torch.no_grad():  # fresh norms and biases are ones and zeros, which hide mistakes
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model.double().eval()
+
+
+def make_batch(rows=slice(None), length=8):
+    generator = torch.Generator().manual_seed(1)
+    words = torch.randint(5, 20, (COUNT, 6), generator=generator).tolist()
+    pixels = torch.randn(COUNT, 3, 48, 48, generator=generator).double()
+    ids = torch.full((COUNT, length), PAD)
+    for k, n in enumerate(WORDS_PER_TEXT):
+        ids[k, : n + 2] = torch.tensor([CLS, *words[k][:n], SEP])
+    ids, valid = ids[rows], ids[rows] != PAD
+    return Batch(ids, valid, ids >= 5, pixels[rows], torch.arange(len(ids)))
+
+
+def captured(model, rows=tuple(range(COUNT)), length=8, **options):
+    ids, rows = [f"sample-{k}" for k in rows], list(rows)
+    return capture(model, make_batch(rows, length), ids, TARGET[rows], **options)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+
+
+@torch.no_grad()
+def plain_logits(model):
+    return model(model.embed(make_batch()))
+
+
+def assert_untouched(model):
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(m.eager for m in model.modules() if isinstance(m, Attention))
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_capture_changes_nothing_and_keeps_every_announced_map(name):
+    model = make_model(name)
+    before = plain_logits(model)
+    seen = captured(model)
+    close(seen.logits, before)
+    assert torch.equal(plain_logits(model), before)
+    assert_untouched(model)
+    assert len(seen.maps) == MAPS[name]
+    for m in seen.maps:
+        close(m.attention.sum(-1), torch.ones_like(m.attention[..., 0]))
+        assert (m.attention.masked_select(~seen.layout.valid[m.key][:, None, :]) == 0).all()
+    kept = [(m.query, m.key) for m in seen.maps if m.heads is not None]
+    assert sorted(kept) == sorted({(m.query, m.key) for m in seen.maps})
+
+
+class Overpromising(MODELS.get("vilbert_scratch")):
+    def edges(self):  # announces a second call of a map that is computed once
+        edges = super().edges()
+        return [*edges, Edge(edges[0].module, "text", "text", call=1)]
+
+
+def test_an_exception_leaves_no_hooks_and_no_eager_attention():
+    model = Overpromising(20, width=8, heads=2, image_size=48, max_length=12).double().eval()
+    with pytest.raises(RuntimeError, match="text -> text, call 1: found 1 calls"):
+        captured(model)
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("method", FIXED_METHODS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_gets_the_same_map_alone_reordered_and_with_more_padding(name, method):
+    model, explained = make_model(name), METHODS.get(method)
+    seen, order = captured(model), [3, 0, 4, 2, 1]
+    together, shown = explained(seen), seen.layout.content
+    reordered = explained(captured(model, order))
+    longer = explained(captured(model, length=12))
+    assert set(together) == set(model.modalities)
+    for modality, values in together.items():
+        assert torch.isfinite(values).all()
+        close(reordered[modality], values[order])
+        close(longer[modality][:, : values.shape[1]][shown[modality]], values[shown[modality]])
+    for k in range(COUNT):
+        alone = explained(captured(model, [k]))
+        for modality, values in together.items():
+            close(alone[modality][0], values[k])
+
+
+def test_gradients_are_those_of_the_target_class():
+    model = make_model("clip_scratch")
+    tokens = model.embed(make_batch())
+    of_label_1 = torch.autograd.grad(model(tokens).sum(), tokens["text"].values)[0]
+    of_label_1[~TARGET] *= -1
+    close(captured(model).embeddings["text"][1], of_label_1)
+
+
+@pytest.mark.parametrize("name", ["text_only", "image_only", "vilt_scratch", "clip_scratch"])
+def test_without_cross_attention_relevance_and_rollout_are_products_of_their_maps(name):
+    seen = captured(make_model(name))
+    relevance, rollout = (METHODS.get(method)(seen) for method in ("relevance", "rollout"))
+    for modality, span in seen.layout.spans.items():
+        eye = torch.eye(seen.layout.valid[span.stream].shape[1], dtype=torch.float64)
+        r = joint = eye
+        for m in seen.maps:
+            if m.key == span.stream:
+                r = r + m.relevance @ r  # transformer attribution
+                mixed = m.attention + eye
+                joint = mixed / mixed.sum(-1, keepdim=True) @ joint
+        close(relevance[modality], r[:, 0, span.slice])
+        close(rollout[modality], joint[:, 0, span.slice])
+
+
+def normalised(r):
+    """I + row-normalised (R - I); rows that sum to 0 stay 0."""
+    rest = r - torch.eye(r.shape[-1])
+    return torch.eye(r.shape[-1]) + (rest / rest.sum(-1, keepdim=True)).nan_to_num()
+
+
+def vilbert_relevance(seen, parallel):
+    """The relevance of vilbert_scratch written out; crosses one after the other or in parallel."""
+    sizes = {s: valid.shape[1] for s, valid in seen.layout.valid.items()}
+    new = {(a, b): torch.zeros(COUNT, sizes[a], sizes[b]).double() for a in sizes for b in sizes}
+    for stream in sizes:
+        new[stream, stream] += torch.eye(sizes[stream])
+    for step in seen.steps:
+        before = dict(new)
+        for m in step:
+            r, e, (s, q) = before if parallel else dict(new), m.relevance, (m.query, m.key)
+            if s == q:
+                new |= {(s, k): r[s, k] + e @ r[s, k] for k in sizes}
+            else:
+                new[s, q] = r[s, q] + normalised(r[s, s]).mT @ e @ normalised(r[q, q])
+                new[s, s] = r[s, s] + e @ r[q, s]
+    return {m: new["text", m][:, 0] + new["image", m][:, 0] for m in sizes}
+
+
+def test_crosses_in_parallel_read_the_state_from_before_the_step():
+    seen = captured(make_model("vilbert_scratch"))
+    found = METHODS.get("relevance")(seen)
+    expected, wrong = vilbert_relevance(seen, True), vilbert_relevance(seen, False)
+    close(found["text"], expected["text"])
+    close(found["image"], expected["image"])
+    assert not torch.allclose(found["image"], wrong["image"])
+
+
+def test_grad_cam_is_its_formula_and_reads_the_layer_it_is_told():
+    model = make_model("blip_scratch")
+    layers = ("text_blocks.2.norm", "text_blocks.0.norm")
+    seen = [captured(model), *(captured(model, grad_cam_layers={"text": n}) for n in layers)]
+    maps = [METHODS.get("grad_cam")(each) for each in seen]
+    assert torch.equal(maps[0]["text"], maps[1]["text"])
+    assert not torch.allclose(maps[0]["text"], maps[2]["text"])
+    assert torch.equal(maps[0]["image"], maps[2]["image"])
+    features, gradient = seen[0].features["text"]
+    for k, n in enumerate(WORDS_PER_TEXT):
+        weights = gradient[k, 1 : n + 1].sum(0) / max(n, 1)
+        close(maps[0]["text"][k], (features[k] @ weights).relu())
+
+
+def test_grad_cam_on_an_unknown_layer_names_the_norms_of_the_model():
+    with pytest.raises(ValueError, match=r"'blocks.9.norm' in text_only.*blocks.1.norm"):
+        captured(make_model("text_only"), grad_cam_layers={"text": "blocks.9.norm"})
+
+
+def test_grad_cam_on_a_layer_of_the_other_modality_is_an_error():
+    with pytest.raises(ValueError, match="text"):  # 10 image tokens would pass for 8 of text
+        captured(make_model("vilbert_scratch"), grad_cam_layers={"text": "image_blocks.0.norm"})
+
+
+def test_random_maps_are_keyed_by_sample_and_draw_not_by_position():
+    model, method = make_model("vilt_scratch"), METHODS.get("random")
+    together, reordered = method(captured(model)), method(captured(model, [4, 2]))
+    padded, second = method(captured(model, length=12)), method(captured(model), draw=1)
+    for modality, values in together.items():
+        assert torch.equal(reordered[modality], values[[4, 2]])
+        assert torch.equal(padded[modality][:, : values.shape[1]], values)
+        assert not torch.equal(second[modality], values)
+        assert not torch.equal(values[0], values[1])
+
+
+def encoded(folder, texts):
+    paths = [str(folder / f"{k}.png") for k in range(len(texts))]
+    for path in paths:
+        Image.linear_gradient("L").save(path)
+    samples = pd.DataFrame({"image": paths, "text": texts, "label": 1})
+    samples["sample_id"] = [f"{k:03}" for k in samples.index]
+    train_tokenizer(texts, texts).save(str(folder / "tokenizer.json"))
+    return EncodedSamples(samples, folder / "tokenizer.json", 48)
+
+
+def explained(data, name, methods):
+    torch.manual_seed(0)
+    settings = {"width": 8, "heads": 2, "image_size": 48, "max_length": data.max_length}
+    model = MODELS.get(name)(vocabulary_size=data.vocabulary_size, **settings).eval()
+    target = torch.ones(len(data), dtype=torch.bool)
+    return explain(model, data, target, methods=methods, draws=2, batch_size=2, device="cpu")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_explain_gives_every_patch_and_exactly_the_words(name, tmp_path):
+    data = encoded(tmp_path, ["A red square", "no", "a b, c?"])
+    frame, reads = explained(data, name, ("random", "rollout")), MODELS.get(name).modalities
+    assert frame["method"].value_counts().to_dict() == {"random": 6, "rollout": 3}
+    words = {"000": ["A", "red", "square"], "001": ["no"], "002": list("ab,c?")}
+    for row in frame.itertuples():
+        assert len(row.image) == (9 if "image" in reads else 0)
+        assert row.tokens == (words[row.sample_id] if "text" in reads else [])
+        assert len(row.text) == len(row.tokens)
+        assert (row.grid_rows, row.grid_columns, row.flags) == (3, 3, "")
+
+
+def test_constant_maps_are_flagged(tmp_path):  # two words are equally far from the middle
+    frame = explained(encoded(tmp_path, ["a b c", "d", "e f"]), "text_only", ["centre_prior"])
+    assert frame["flags"].tolist() == ["", "", "text constant"]
+
+
+def test_a_special_token_written_in_a_text_is_a_word(tmp_path):
+    frame = explained(encoded(tmp_path, ["a [SEP] b", "a [PAD] b"]), "text_only", ["random"])
+    assert [len(tokens) for tokens in frame["tokens"]] == [len(text) for text in frame["text"]]

@@ -1,0 +1,191 @@
+"""Localisation: hand-made maps with known scores, and areas counted pixel by pixel."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from sklearn.metrics import roc_auc_score
+
+from mmlens.datasets.truth import coverage
+from mmlens.perturbation.localisation import (
+    image_truth,
+    mask_auc,
+    mass,
+    pointing,
+    score_maps,
+    tabulate_localisation,
+    text_truth,
+)
+
+TRUTH = np.array([0.0, 1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("relevance", "expected"),
+    [
+        ([0, 1, 0, 0], (1, 1, None)),
+        ([0, 0, 1, 0], (1, 0.5, None)),  # a hit on half a patch is a hit with half the mass
+        ([1, 0, 0, 1], (0, 0, None)),
+        ([1, 1, 1, 1], (0.5, 1.5 / 4, 0.5)),  # all tie: the share of tokens that would hit
+        ([-1, 2, -5, 1], (1, 2 / 3, None)),  # negative relevance has no mass
+    ],
+)
+def test_scores_of_hand_made_maps(relevance, expected):
+    relevance = np.array(relevance, float)
+    assert pointing(relevance, TRUTH) == expected[0]
+    assert mass(relevance, TRUTH) == pytest.approx(expected[1])
+    if expected[2] is not None:
+        assert mask_auc(relevance, TRUTH) == expected[2]
+
+
+def test_mask_auc_of_perfect_inverted_and_constant_maps():
+    whole = np.array([0.0, 1.0, 1.0, 0.0])
+    assert mask_auc(whole, whole) == 1
+    assert mask_auc(-whole, whole) == 0
+    assert mask_auc(np.full(4, 0.3), whole) == 0.5
+    # half a token is positive and half of it negative: they tie, so that no map is perfect
+    assert mask_auc(TRUTH, TRUTH) == pytest.approx((1 * 2.5 + 0.5 * 2.25) / (1.5 * 2.5))
+
+
+def test_a_map_without_positive_relevance_has_no_mass():
+    assert np.isnan(mass(np.array([0.0, -1.0, 0.0, 0.0]), TRUTH))
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 8)), min_size=2, max_size=30))
+def test_mask_auc_is_the_auroc_of_pixels(tokens):
+    relevance, covered = np.array(tokens).T
+    if 0 < covered.sum() < 8 * len(covered):
+        pixels = np.concatenate([np.arange(8) < count for count in covered])
+        expected = roc_auc_score(pixels, np.repeat(relevance, 8))
+        assert mask_auc(relevance.astype(np.float32), covered / 8) == pytest.approx(expected)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-3, 3), st.floats(0, 1)), min_size=2, max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_scores_depend_on_pairs_only_and_order_scores_on_ranks_only(pairs, random):
+    relevance, truth = np.array(pairs).T
+    if 0 < truth.sum() < len(truth):
+        shuffled = random.sample(pairs, len(pairs))
+        for metric in (pointing, mask_auc):
+            expected = pytest.approx(metric(relevance, truth))
+            assert metric(*np.array(shuffled).T) == expected
+            ranks = np.unique(relevance, return_inverse=True)[1]
+            assert metric(ranks.astype(float), truth) == expected
+
+
+@given(st.integers(4, 40), st.integers(4, 40), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_coverage_counts_the_pixels_of_every_cell(height, width, size, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    cells = coverage(mask, (size, size))
+    rows = np.linspace(0, height, size + 1).round().astype(int)
+    columns = np.linspace(0, width, size + 1).round().astype(int)
+    for r in range(size):
+        for c in range(size):
+            cell = mask[rows[r] : rows[r + 1], columns[c] : columns[c + 1]]
+            assert cells[r, c] == pytest.approx(cell.mean())
+
+
+def truth_row(sample_id, mask, named=True, spans=()):
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {
+        "sample_id": sample_id,
+        "mask_height": mask.shape[0],
+        "mask_width": mask.shape[1],
+        "mask_counts": rle["counts"].decode(),
+        "named": named,
+        "word_spans": json.dumps(spans),
+    }
+
+
+def example():
+    """Two samples, one object each of which it names: left half, upper right quarter."""
+    left, corner = np.zeros((32, 48), bool), np.zeros((48, 48), bool)
+    left[:, :24], corner[:24, 24:] = True, True
+    truth = pd.DataFrame(
+        [
+            truth_row("a", np.ones((32, 48), bool), named=False, spans=[[2, 5], [6, 9]]),
+            truth_row("a", left, spans=[[2, 5], [6, 9]]),
+            truth_row("b", corner, spans=[[4, 7]]),
+        ]
+    )
+    samples = pd.DataFrame(
+        {
+            "sample_id": ["a", "b"],
+            "text": ["A red cup, a Cup.", "red red cup"],
+            "label": [1, 0],
+            "cluster_id": ["x", "y"],
+        }
+    )
+    return truth, samples
+
+
+def test_truth_of_patches_is_row_by_row_and_of_the_named_object():
+    truth, _ = example()
+    found = image_truth(truth, {"a": (2, 4), "b": (2, 2), "without truth": (2, 2)})
+    assert set(found) == {"a", "b"}
+    assert found["a"].tolist() == [1, 1, 0, 0] * 2
+    assert found["b"].tolist() == [0, 1, 0, 0]
+
+
+def test_truth_of_words_tells_repeated_words_apart():
+    truth, samples = example()
+    tokens = {"a": ["A", "red", "cup", ",", "a", "Cup", "."], "b": ["red", "red", "cup"]}
+    found = text_truth(truth, samples, tokens)
+    assert found["a"].tolist() == [0, 1, 1, 0, 0, 0, 0]
+    assert found["b"].tolist() == [0, 1, 0]
+    assert text_truth(truth, samples, {"c": ["word"]}) == {}
+
+
+def attributions():
+    """Perfect and inverted maps of the example's samples; two draws of random, one of each."""
+    rows = []
+    maps = {"a": ([1, 0] * 2, [0, 1, 1, 0, 0, 0, 0]), "b": ([0, 1, 0, 0], [0, 1, 0])}
+    tokens = {"a": ["A", "red", "cup", ",", "a", "Cup", "."], "b": ["red", "red", "cup"]}
+    draws = [("perfect", 1), ("inverted", -1), ("random", 1), ("random", -1)]
+    for sample_id, (image, text) in maps.items():
+        for method, sign in draws:
+            row = {"sample_id": sample_id, "method": method, "tokens": tokens[sample_id]}
+            row |= {"image": sign * np.array(image, float), "text": sign * np.array(text, float)}
+            row |= {"grid_rows": 2, "grid_columns": 2, "target": int(sample_id == "a")}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_random_draws_are_averaged_and_samples_without_truth_left_out():
+    truth, _ = example()
+    known = image_truth(truth, {"a": (2, 2)})
+    scores = score_maps(attributions(), "image", known).set_index("method")
+    assert set(scores["sample_id"]) == {"a"}
+    assert scores.loc["perfect", ["pointing", "mass", "mask_auc"]].tolist() == [1, 1, 1]
+    assert scores.loc["inverted", ["pointing", "mask_auc"]].tolist() == [0, 0]
+    assert scores.loc["random", "mask_auc"] == 0.5
+    assert scores.loc["random", "mass"] == 1  # the inverted draw has none
+
+
+def test_table_has_both_modalities_and_the_subsets_of_predicted_classes():
+    truth, samples = example()
+    runs = attributions().assign(model="m", seed=0)
+    table = tabulate_localisation(runs, samples, truth, resamples=20, seed=0)
+    index = ["method", "modality", "metric", "subset"]
+    found = table.set_index(index).sort_index()
+    for modality in ("image", "text"):
+        for metric in ("pointing", "mass", "mask_auc"):
+            row = found.loc[("perfect", modality, metric, "all")]
+            assert row[["value", "low", "high", "n"]].tolist() == [1, 1, 1, 2]
+            assert found.loc[("perfect", modality, metric, "pred_1"), "n"] == 1
+        assert found.loc[("inverted", modality, "mask_auc", "all"), "value"] == 0
+        assert ("inverted", modality, "mass", "all") not in found.index  # no positive relevance
+
+
+def test_table_of_a_data_set_without_truth_is_empty_with_its_columns():
+    truth, samples = example()
+    runs = attributions().assign(model="m", seed=0)
+    table = tabulate_localisation(runs, samples, truth.iloc[:0], resamples=20, seed=0)
+    assert table.empty
+    assert {"method", "modality", "metric", "value", "low", "high", "n"} <= set(table.columns)

@@ -1,0 +1,240 @@
+"""Perturbation tests: counts, orders, curves and areas on models whose answer is known."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mmlens.models import MODELS
+from mmlens.models.base import Tokens
+from mmlens.perturbation.curves import SCORES, area_under_curve, mean_curves, tabulate_auc
+from mmlens.perturbation.engine import PUBLISHED_STEPS, Subsets, kept_count, perturb, removal_order
+
+torch.set_num_threads(1)
+
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
+VALUES = (8.0, -1.0, 4.0, 0.5)
+
+
+@pytest.mark.parametrize(("n", "exact", "published"), [(10, 2, 1), (5, 1, 0), (20, 4, 3)])
+def test_exact_count_where_floating_point_keeps_one_too_few(n, exact, published):
+    assert kept_count(n, 0.8, "default") == exact
+    assert kept_count(n, 0.8, "published") == published
+
+
+@given(n=st.integers(0, 2000), percent=st.integers(0, 100))
+def test_default_count_is_the_floor_of_rational_arithmetic(n, percent):
+    kept = kept_count(n, percent / 100, "default")
+    assert kept == (100 - percent) * n // 100
+    assert kept_count(n, np.float64(percent / 100), "default") == kept
+    assert 0 <= kept - kept_count(n, percent / 100, "published") <= 1
+
+
+@pytest.mark.parametrize(
+    ("curve", "area"),
+    [
+        ([85.02, 60.31, 50.35, 45.25, 44.2, 43.39, 42.43, 41.04, 32.73], 54.45),
+        ([85.02, 80.23, 74.82, 63.66, 60.94, 57.93, 54.76, 50.23, 32.73], 70.95),
+        ([66.51, 55.42, 49.96, 46.13, 45.29, 43.67, 41.81, 37.9, 39.79], 51.01),
+    ],
+)
+def test_area_reproduces_published_curves(curve, area):
+    assert area_under_curve(PUBLISHED_STEPS, np.array(curve) / 100) == pytest.approx(area, abs=0.01)
+
+
+class Additive(nn.Module):
+    """The logit is the sum of all valid tokens of all modalities; counts the rows it computes."""
+
+    rows = 0
+
+    def forward(self, tokens):
+        self.rows += len(next(iter(tokens.values())).values)
+        return sum((t.values[..., 0] * t.valid).sum(1) for t in tokens.values())
+
+
+def additive_tokens(values, special=0.0, padding=2):
+    """One sample: a special token, one token per value, a special token, padding of any value."""
+    row = [special, *values, special, *[1e6] * padding]
+    number = torch.arange(len(row))
+    valid, content = number < len(values) + 2, (number > 0) & (number <= len(values))
+    return Tokens(torch.tensor(row).double()[None, :, None], valid[None], content[None])
+
+
+def one_sample(prediction=1):
+    facts = {"sample_id": ["a"], "label": [1], "prediction": [prediction], "threshold": [0.5]}
+    return pd.DataFrame(facts)
+
+
+def attributions(maps, modality="text", sample_id="a"):
+    rows = [{"sample_id": sample_id, "method": m, modality: np.array(v)} for m, v in maps]
+    return pd.DataFrame(rows)
+
+
+def run(maps, samples=None, tokens=None, steps=QUARTERS, protocol="default", batch_size=100):
+    tokens = {"text": additive_tokens(VALUES)} if tokens is None else tokens
+    samples = one_sample() if samples is None else samples
+    options = {"steps": steps, "protocol": protocol, "batch_size": batch_size}
+    return perturb(Additive(), tokens, attributions(maps), samples, **options)
+
+
+def curve(frame, column, **keys):
+    for key, value in keys.items():
+        frame = frame[frame[key] == value]
+    return frame.sort_values("fraction")[column].tolist()
+
+
+def test_deletion_curves_of_an_additive_model_are_partial_sums():
+    frame = run([("truth", VALUES)])
+    assert curve(frame, "logit", direction="positive") == [11.5, 3.5, -0.5, -1, 0]
+    assert curve(frame, "logit", direction="negative") == [11.5, 12.5, 12, 8, 0]
+    assert curve(frame, "accuracy", direction="positive") == [1, 1, 0, 0, 1]
+    expected = [1 / (1 + math.exp(-x)) for x in (11.5, 3.5, -0.5, -1, 0)]
+    assert curve(frame, "probability", direction="positive") == pytest.approx(expected)
+
+
+def test_scores_are_of_the_predicted_class_and_accuracy_of_the_label():
+    frame = run([("truth", VALUES)], one_sample(prediction=0))
+    assert curve(frame, "logit", direction="positive") == [-11.5, -3.5, 0.5, 1, 0]
+    assert curve(frame, "accuracy", direction="positive") == [1, 1, 0, 0, 1]
+    expected = [1 / (1 + math.exp(x)) for x in (11.5, 3.5, -0.5, -1, 0)]
+    assert curve(frame, "probability", direction="positive") == pytest.approx(expected)
+
+
+def test_random_order_removes_a_proportional_share_of_an_additive_model():
+    every_order = [("random", order) for order in permutations(range(4))]
+    frame = run(every_order)  # rows of one method are averaged, here over all orders
+    for direction in ("positive", "negative"):
+        expected = [(1 - fraction) * sum(VALUES) for fraction in QUARTERS]
+        assert curve(frame, "logit", direction=direction) == pytest.approx(expected)
+
+
+def test_special_tokens_stay_and_padding_and_other_modalities_do_not_matter():
+    tokens = {"text": additive_tokens(VALUES, special=100), "image": additive_tokens((7,), 30)}
+    found = perturb(
+        Additive(),
+        tokens,
+        attributions([("truth", VALUES)]).assign(image=[np.ones(1)]),
+        one_sample(),
+        steps=(0, 1),
+        protocol="default",
+        batch_size=3,
+    )
+    assert curve(found, "logit", modality="text", direction="positive") == [278.5, 267]
+    assert curve(found, "logit", modality="image", direction="negative") == [278.5, 271.5]
+
+
+def test_steps_0_and_1_are_shared_by_all_methods_and_computed_once():
+    model, subsets = Additive(), Subsets()
+    everything = [subsets.request(0, np.arange(4)) for _ in range(6)]
+    nothing = [subsets.request(0, np.arange(0)) for _ in range(6)]
+    logits = subsets.evaluate(model, {"text": additive_tokens(VALUES)}, "text", 10)
+    assert model.rows == 2
+    assert logits[everything].tolist() == [11.5] * 6
+    assert logits[nothing].tolist() == [0] * 6
+    frame = run([("truth", VALUES), ("reverse", VALUES[::-1])], steps=(1, 0.5, 0))
+    for fraction in (0, 1):
+        assert frame.loc[frame["fraction"] == fraction, "logit"].nunique() == 1
+
+
+def test_published_protocol_floors_in_floating_point():
+    values = (1.0,) * 10
+    options = {"tokens": {"text": additive_tokens(values)}, "steps": PUBLISHED_STEPS}
+    exact = run([("ones", values)], **options)
+    published = run([("ones", values)], protocol="published", **options)
+    assert curve(exact, "logit", direction="positive") == [10, 7, 5, 2, 2, 1, 1, 0, 0]
+    assert curve(published, "logit", direction="positive") == [10, 7, 5, 2, 1, 1, 0, 0, 0]
+
+
+def test_ties_are_broken_by_sample_and_method_and_by_nothing_else():
+    constant = np.zeros(30)
+    order = removal_order(constant, "a", "m")
+    assert sorted(order) == list(range(30))
+    assert (order == removal_order(constant - 0.0, "a", "m")).all()
+    assert (order != removal_order(constant, "b", "m")).any()
+    assert (order != removal_order(constant, "a", "other")).any()
+    half = np.repeat([1.0, 0.0], 15)
+    assert set(removal_order(half, "a", "m")[:15]) == set(range(15, 30))
+
+
+@pytest.fixture(scope="module")
+def real():
+    """A real model, tokens of 6 samples with texts of 0 to 5 words, and random attributions."""
+    torch.manual_seed(0)
+    model = MODELS.get("vilbert_scratch")(30, width=8, heads=2, image_size=32, max_length=7)
+    model = model.double().eval()
+    text, image = torch.randn(6, 7, 8).double(), torch.randn(6, 5, 8).double()
+    valid = torch.arange(7) < torch.arange(2, 8)[:, None]
+    content = (torch.arange(7) > 0) & (torch.arange(7) < torch.arange(1, 7)[:, None])
+    patches = torch.arange(5).expand(6, -1) > 0
+    tokens = {
+        "text": Tokens(text, valid, content),
+        "image": Tokens(image, torch.ones(6, 5, dtype=torch.bool), patches),
+    }
+    rng = np.random.default_rng(0)
+    ids = list("abcdef")
+    rows = [
+        {"sample_id": s, "method": m, "image": rng.random(4), "text": rng.random(k)}
+        for k, s in enumerate(ids)
+        for m in ("random", "random", "relevance")
+    ]
+    facts = {"sample_id": ids, "label": [0, 1] * 3, "prediction": [0, 0, 1] * 2, "threshold": 0.4}
+    return model, tokens, pd.DataFrame(rows), pd.DataFrame(facts)
+
+
+def perturbed(real, batch_size, order=slice(None)):
+    model, tokens, maps, samples = real
+    tokens = {m: t.rows(order) for m, t in tokens.items()}
+    samples = samples.iloc[order].reset_index(drop=True)
+    options = {"steps": QUARTERS, "protocol": "default", "batch_size": batch_size}
+    frame = perturb(model, tokens, maps, samples, **options)
+    keys = ["sample_id", "method", "modality", "direction", "fraction"]
+    return frame.sort_values(keys, ignore_index=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_does_not_change_scores(real, batch_size):
+    expected, found = perturbed(real, 500), perturbed(real, batch_size)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-10)
+
+
+def test_scores_belong_to_the_sample_wherever_it_stands(real):
+    expected, found = perturbed(real, 500), perturbed(real, 500, [5, 3, 1, 0, 2, 4])
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-10)
+
+
+def test_nothing_removed_is_the_plain_forward_pass(real):
+    model, tokens, _, samples = real
+    with torch.no_grad():
+        logits = model(tokens).numpy() * np.where(samples["prediction"] == 1, 1, -1)
+    frame = perturbed(real, 500)
+    whole = frame[frame["fraction"] == 0]
+    expected = whole["sample_id"].map(dict(zip(samples["sample_id"], logits, strict=True)))
+    np.testing.assert_allclose(whole["logit"], expected, rtol=1e-10)
+
+
+def test_tables_hold_the_areas_of_the_mean_curves(real):
+    _, _, maps, samples = real
+    samples = samples.assign(cluster_id=["x", "x", "y", "y", "z", "z"])
+    frame = perturbed(real, 500).assign(model="m", seed=0)
+    target = maps["sample_id"].map(dict(zip("abcdef", [0, 0, 1] * 2, strict=True)))
+    flags = np.where((maps["sample_id"] == "b") & (maps["method"] == "random"), "text constant", "")
+    known = maps.assign(model="m", seed=0, target=target, flags=flags)
+    table = tabulate_auc(frame, known, samples, resamples=50, seed=0)
+    curves = mean_curves(frame, samples, resamples=50, seed=0)
+    keys = ["method", "modality", "direction"]
+    whole = table[table["subset"] == "all"].set_index([*keys, "score"])
+    for found, part in curves.groupby(keys):
+        for score in SCORES:
+            area = area_under_curve(part["fraction"], part[score])
+            row = whole.loc[(*found, score)]
+            assert row["auc"] == pytest.approx(area)
+            assert row["auc_low"] <= row["auc"] <= row["auc_high"]
+            assert row["n"] == 6
+            assert row["flagged"] == (found[:2] == ("random", "text"))
+    assert table.loc[table["subset"] == "pred_1", "n"].unique().tolist() == [2]

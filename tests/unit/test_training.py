@@ -1,0 +1,140 @@
+"""Training: batches, objective, schedule, and exact resume after a kill."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmlens.datasets import DATASETS
+from mmlens.datasets.generated import generate
+from mmlens.datasets.samples import build_samples
+from mmlens.datasets.vocabulary import train_tokenizer
+from mmlens.models import build_model
+from mmlens.models.inputs import EncodedSamples
+from mmlens.training import loop
+from mmlens.training.predict import predict, prediction_table
+
+SETTINGS = {
+    "epochs": 3,
+    "batch_size": 16,
+    "lr": 1e-3,
+    "warmup": 0.1,
+    "weight_decay": 0.05,
+    "clip": 1.0,
+    "masked_words": {"weight": 1.0, "probability": 0.4, "label": 0},
+}
+SIZE = {"width": 16, "heads": 2, "image_size": 96}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("generated")
+    quads = {"train": 12, "val": 4, "test": 4}
+    generate(root, quads=quads)
+    samples, _, _ = build_samples(DATASETS.get("generated")({"root": str(root), "quads": quads}))
+    tokenizer = train_tokenizer(samples["text"], samples["text"])
+    tokenizer.save(str(root / "tokenizer.json"))
+    return EncodedSamples(samples, root / "tokenizer.json", 96)
+
+
+def new_model(data, name="vilt_scratch"):
+    torch.manual_seed(0)
+    return build_model(name, SIZE, data)
+
+
+def test_quads_stay_together_and_order_changes_per_epoch(data):
+    rows = data.split("train")
+    orders = [
+        loop.shuffle(data.samples, rows, torch.Generator().manual_seed(epoch)) for epoch in (0, 1)
+    ]
+    for order in orders:
+        assert sorted(order.tolist()) == rows.tolist()
+        quads = data.samples["quad_id"].iloc[order.numpy()].to_numpy().reshape(-1, 4)
+        assert (quads == quads[:, :1]).all()
+    assert orders[0].tolist() != orders[1].tolist()
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(data, tmp_path):
+    model = new_model(data)
+    history = loop.train(
+        model, data, SETTINGS, seed=0, device="cpu", state_path=tmp_path / "state.pt"
+    )
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert loop.validate(model, data, "cpu")["val_auroc"] == history["val_auroc"].max()
+
+
+def test_resumed_training_ends_in_the_same_weights(data, tmp_path, monkeypatch):
+    whole = new_model(data)
+    loop.train(whole, data, SETTINGS, seed=3, device="cpu", state_path=tmp_path / "whole.pt")
+
+    class KilledError(Exception):
+        pass
+
+    train_epoch, calls = loop.train_epoch, []
+
+    def killed_in_second_epoch(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KilledError
+        return train_epoch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_epoch", killed_in_second_epoch)
+        with pytest.raises(KilledError):
+            loop.train(
+                new_model(data), data, SETTINGS, seed=3, device="cpu",
+                state_path=tmp_path / "part.pt",
+            )  # fmt: skip
+    resumed = new_model(data)
+    with torch.no_grad():  # whatever it starts from
+        for parameter in resumed.parameters():
+            parameter.zero_()
+    loop.train(resumed, data, SETTINGS, seed=3, device="cpu", state_path=tmp_path / "part.pt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_masked_words_need_chosen_samples(data):
+    model = new_model(data)
+    batch = data.batch(torch.arange(8))
+    tokens = model.embed(batch)
+    generator = torch.Generator().manual_seed(0)
+    none = loop.masked_word_loss(
+        model, batch, tokens, torch.zeros(8, dtype=torch.bool), 0.5, generator
+    )
+    assert none == 0
+    some = loop.masked_word_loss(
+        model, batch, tokens, torch.ones(8, dtype=torch.bool), 0.5, generator
+    )
+    assert some.item() == pytest.approx(np.log(data.vocabulary_size), rel=1)
+    assert not (batch.input_ids == 4).any()  # the batch itself is not masked
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    factors = [loop.warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert factors[9] == max(factors) == 1
+    assert factors[0] == 0.1
+    assert factors[-1] < 0.001
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+@pytest.mark.parametrize("name", ["text_only", "image_only", "vilt_scratch", "blip_scratch"])
+def test_identical_inputs_get_identical_logits(data, name):
+    model = new_model(data, name)
+    rows = torch.arange(len(data))
+    logits = predict(model, data, rows, "cpu", batch_size=7)
+    frame = pd.DataFrame({"logit": logits.numpy()})
+    frame["seen"] = data.samples["text"] if name == "text_only" else data.samples["image"]
+    if name in ("text_only", "image_only"):
+        assert (frame.groupby("seen")["logit"].nunique() == 1).all()
+    direct = model.eval()(model.embed(data.batch(rows)))
+    assert torch.allclose(logits, direct.detach(), atol=1e-5)
+
+
+def test_prediction_table_has_every_sample_of_its_splits(data):
+    table = prediction_table(new_model(data), data, ("val", "test"), 0.5, "cpu")
+    chosen = data.samples[data.samples["split"].isin(["val", "test"])]
+    assert table["sample_id"].tolist() == chosen["sample_id"].tolist()
+    assert ((table["probability"] >= 0.5) == (table["prediction"] == 1)).all()

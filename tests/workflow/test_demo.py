@@ -1,0 +1,120 @@
+"""The whole workflow on config/test/demo.yaml, by the real command."""
+
+import pandas as pd
+import pytest
+from conftest import DEMO, snakemake, tables
+
+COLUMNS = {
+    "comparison": "model seeds subset n auroc auroc_low auroc_high accuracy f1",
+    "perturbation_auc": (
+        "model method modality direction operator protocol score subset auc auc_low auc_high n"
+    ),
+    "localisation": "model method modality metric subset value low high n",
+    "audit": "stratum check auroc limit passed n",
+    "quality": "split rows_read duplicates_dropped samples",
+    "cost": "rule job seconds cpu_seconds peak_mb",
+}
+METHODS = {
+    "random",
+    "centre_prior",
+    "raw_attention",
+    "rollout",
+    "grad_cam",
+    "attention_grad_cam",
+    "relevance",
+    "saliency",
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_tables_have_their_columns(demo, name):
+    table = pd.read_csv(demo / f"tables/{name}.csv")
+    assert len(table)
+    assert set(COLUMNS[name].split()) <= set(table.columns)
+
+
+def test_every_file_of_the_design_is_there(demo):
+    for model in ("text_only", "vilt_scratch"):
+        for path in (
+            f"checkpoints/{model}/seed0/model.safetensors",
+            f"checkpoints/{model}/seed0/config.yaml",
+            f"checkpoints/{model}/seed0/history.csv",
+            f"predictions/{model}/seed0.parquet",
+            f"metrics/{model}/seed0.json",
+            f"attributions/{model}/seed0.parquet",
+            f"perturbation/{model}/seed0.parquet",
+            f"figures/attributions/{model}.svg",
+            f"figures/attributions/{model}.png",
+            f"figures/perturbation_curves/{model}.svg",
+        ):
+            assert (demo / path).stat().st_size > 0
+    for kind in ("training_curves", "roc_curves", "confusion_matrices"):
+        assert (demo / f"figures/{kind}/all_models.svg").stat().st_size > 0
+    # The state that training resumes from is gone once training is done.
+    assert not list(demo.glob("checkpoints/*/.seed*"))
+
+
+def test_unimodal_model_is_at_chance_exactly(demo):
+    comparison = pd.read_csv(demo / "tables/comparison.csv")
+    text_only = comparison[comparison["model"] == "text_only"]
+    assert (text_only["auroc"] == 0.5).all()
+    assert (text_only["auroc_low"] == 0.5).all()
+
+
+def test_perturbation_curves_are_complete_and_share_their_ends(demo):
+    curves = pd.read_parquet(demo / "perturbation/vilt_scratch/seed0.parquet")
+    assert set(curves["method"]) == METHODS
+    assert set(curves["modality"]) == {"image", "text"}
+    keys = ["sample_id", "method", "modality", "direction"]
+    assert (curves.groupby(keys)["fraction"].nunique() == 9).all()
+    # Nothing removed: one value per sample. All removed: one per sample and modality.
+    ends = curves[curves["fraction"] == 0].groupby("sample_id")["logit"]
+    assert (ends.max() - ends.min() < 1e-5).all()
+    ends = curves[curves["fraction"] == 1].groupby(["sample_id", "modality"])["logit"]
+    assert (ends.max() - ends.min() == 0).all()
+
+
+def test_cost_lists_every_job_before_the_report(demo):
+    cost = pd.read_csv(demo / "tables/cost.csv", keep_default_na=False)
+    assert len(cost) == 17
+    assert (cost["seconds"].astype(float) > 0).all()
+
+
+def test_second_run_does_nothing(demo):
+    again = snakemake("--cores", "2", "--configfile", DEMO, directory=demo.parents[1])
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_one_core_gives_the_same_bytes(demo, tmp_path):
+    done = snakemake("--cores", "1", "--configfile", DEMO, directory=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert tables(tmp_path / "results/test") == tables(demo)
+
+
+def test_one_figure_builds_only_what_it_needs(tmp_path):
+    target = "results/test/figures/attributions/vilt_scratch.png"
+    planned = snakemake("--cores", "1", "-n", target, "--configfile", DEMO, directory=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    listing = (planned.stdout + planned.stderr).split("Job stats:")[-1].splitlines()
+    counts = dict(line.split() for line in listing if len(line.split()) == 2)
+    assert counts["train_model"] == counts["explain_model"] == "1"
+    assert counts["total"] == "7"
+    assert not {"evaluate_models", "tabulate_explanations", "write_report"} & set(counts)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.zip", "summary"])
+def test_snakemake_report_is_written(demo, name):
+    directory = demo.parents[1]
+    written = directory / ("summary.html" if name == "summary" else name)
+    done = snakemake("--configfile", DEMO, "--report", name, directory=directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert written.stat().st_size > 100_000
+
+
+def test_targets_by_name(demo):
+    for target in ("data", "train", "evaluate", "explain", "perturb", "figures", "summary", "all"):
+        done = snakemake(
+            "--cores", "1", "-n", target, "--configfile", DEMO, directory=demo.parents[1]
+        )
+        assert "Nothing to be done" in done.stdout + done.stderr, target
