@@ -60,8 +60,13 @@ class Block(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.feed = FeedForward(width)
 
-    def forward(self, x, valid, context=None, context_valid=None):
-        normed = self.norm(x)
+    def forward(self, x, valid, context=None, context_valid=None, kind=0.0):
+        """x (B, N, D) -> (B, N, D).
+
+        valid : bool (B, N); context (B, K, D) and context_valid (B, K) for cross-attention;
+        kind : (N, D) added to the normalised input of self-attention.
+        """
+        normed = self.norm(x) + kind
         x = x + self.attention(normed, normed, valid)
         if context is not None:
             x = x + self.cross_attention(self.cross_norm(x), context, context_valid)

@@ -16,22 +16,22 @@ class ViltScratch(Model):
     readouts = (("joint", 0),)
 
     def build(self, width, heads, layers=4):
-        # The shared layers tell words from patches by the kind. Both are brought to one scale,
-        # and the kind is as large: otherwise the model stays long at what colours alone give.
-        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
+        # Added before every self-attention: a kind added once at the input fades, the shared
+        # layers confuse words with patches, and the model stays at what colours alone give.
         self.kinds = nn.Parameter(0.5 * torch.randn(2, width))
+        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
-        words = self.norms["text"](text.values) + self.kinds[0]
-        patches = self.norms["image"](image.values) + self.kinds[1]
-        x = torch.cat([words, patches], 1)
+        x = torch.cat([self.norms["text"](text.values), self.norms["image"](image.values)], 1)
         valid = torch.cat([text.valid, image.valid], 1)
+        sizes = torch.tensor([text.values.shape[1], image.values.shape[1]], device=x.device)
+        kind = self.kinds.repeat_interleave(sizes, 0)
         for block in self.blocks:
-            x = block(x, valid)
+            x = block(x, valid, kind=kind)
         return {"joint": self.final_norm(x)}
 
     def classify(self, hidden):
