@@ -28,7 +28,7 @@ rule explain_model:
     resources:
         gpu=1,
         mem_mb=3000,
-        runtime=120,
+        runtime=60,
     params:
         methods=config["methods"],
         explain=section("explain"),

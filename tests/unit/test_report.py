@@ -1,0 +1,101 @@
+"""The report: verdicts follow from intervals, text from data is escaped."""
+
+import pandas as pd
+from conftest import ROOT
+
+from mmlens.report.findings import model_findings, verdicts
+from mmlens.report.page import render_html, render_markdown
+from mmlens.report.tables import Shown, perturbation_table
+from mmlens.report.texts import explanation_findings
+
+TEMPLATE = ROOT / "scripts/mmlens/report/page.html.j2"
+
+
+def comparison(low, high):
+    row = {"model": "m", "seeds": "0", "subset": "all", "n": 100}
+    return pd.DataFrame([{**row, "auroc": (low + high) / 2, "auroc_low": low, "auroc_high": high}])
+
+
+def perturbation(**areas):
+    """Rows image positive probability from method_subset=(low, high)."""
+    rows = []
+    for name, (low, high) in areas.items():
+        method, subset = name.split("__")
+        rows.append(
+            {
+                "model": "m",
+                "seed": 0,
+                "method": method,
+                "modality": "image",
+                "direction": "positive",
+                "operator": "token_drop",
+                "protocol": "default",
+                "score": "probability",
+                "subset": subset,
+                "auc": (low + high) / 2,
+                "auc_low": low,
+                "auc_high": high,
+                "n": 100,
+                "flagged": 0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def test_model_sentences_follow_from_the_interval():
+    for low, high, verdict in (
+        (0.6, 0.7, "better than chance"),
+        (0.45, 0.55, "not separable from chance"),
+        (0.3, 0.4, "worse than chance"),
+    ):
+        (sentence,) = model_findings(comparison(low, high))
+        assert sentence.endswith(f"{verdict}.")
+
+
+def test_a_method_is_better_only_if_its_interval_is_below_randoms():
+    table = perturbation(
+        random__all=(60, 64),
+        rollout__all=(50, 59),
+        relevance__all=(55, 61),
+        saliency__all=(65, 70),
+        relevance__pred_0=(30, 40),
+        random__pred_0=(50, 60),
+        relevance__pred_1=(80, 82),
+        random__pred_1=(79, 81),
+    )
+    found = verdicts(table, comparison(0.8, 0.9)).set_index("method")
+    assert found["verdict"].to_dict() == {
+        "rollout": "better than random",
+        "relevance": "not separable",
+        "saliency": "worse than random",
+    }
+    assert "samples predicted 0 only" in found.loc["relevance", "why"]
+    sentences = explanation_findings(verdicts(table, comparison(0.8, 0.9)))
+    assert sentences[0].endswith("better than random orders are rollout of 3 methods.")
+    assert sum("relevance not separable" in text for text in sentences) == 1
+
+
+def test_a_model_at_chance_explains_a_method_at_chance():
+    table = perturbation(random__all=(50, 52), rollout__all=(49, 53))
+    (why,) = verdicts(table, comparison(0.45, 0.55))["why"]
+    assert "not better than chance" in why
+
+
+def test_text_from_data_is_escaped():
+    evil = "<script>alert(1)</script>|"
+    table = Shown.of("T", "note", pd.DataFrame({"a": [evil], "b": [0.123456]}), "t.csv")
+    content = {"title": evil, "paragraphs": [evil], "findings": [evil], "figures": []}
+    page = render_html(
+        TEMPLATE, tables=[table], version="0", versions="", reproduce=evil, **content
+    )
+    assert evil not in page
+    assert "0.1235" in page
+    markdown = render_markdown(tables=[table], reproduce="a: 1\n", **content)
+    assert "| &lt;script>alert(1)&lt;/script>\\| | 0.1235 |" in markdown
+
+
+def test_pivot_keeps_values_as_sort_keys():
+    shown = Shown.of("T", "", perturbation_table(perturbation(rollout__all=(50, 60))), "t.csv")
+    (row,) = shown.rows
+    assert row[4] == ("55.0 [50.0, 60.0]", 55.0)
+    assert row[6] == ("", "")
