@@ -2,16 +2,35 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from .datasets import DATASETS
 from .explanation import METHODS
 from .models import MODELS
 from .registry import unknown
 from .table import DataError
+
+
+def is_number(_checker, value):
+    """Whether a value is a finite number; YAML also knows .nan and .inf."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_integer(_checker, value):
+    """Whether a value is an int; JSON Schema would also take 5.0, which Python does not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"number": is_number, "integer": is_integer}
+    ),
+)
 
 
 class ConfigError(DataError):
@@ -39,11 +58,16 @@ def complete_config(config, schema):
     if not problems:
         problems = check_names(config) + check_training_of(config, schema) + check_values(config)
     if problems:
-        raise ConfigError("the configuration cannot be used", problems)
+        raise ConfigError("the configuration cannot be used", dict.fromkeys(problems))
+    # Files laid over each other may name models that this run does not have.
+    in_run = set(config["models"])
     config["training_of"] = {
-        model: fill_defaults(merged(config["training"], change), schema["properties"]["training"])
+        model: merged(config["training"], change)
         for model, change in config["training_of"].items()
+        if model in in_run
     }
+    layers = config["explain"]["grad_cam_layers"]
+    config["explain"]["grad_cam_layers"] = {m: layers[m] for m in layers if m in in_run}
     if "random" not in config["methods"]:
         config["methods"] = ["random", *config["methods"]]
     return config
@@ -68,39 +92,39 @@ def fill_defaults(value, schema):
         if key in value:
             fill_defaults(value[key], part)
     for branch in schema.get("allOf", []):
-        if Draft202012Validator(branch["if"]).is_valid(value):
+        if Validator(branch["if"]).is_valid(value):
             fill_defaults(value, branch["then"])
     return value
 
 
 def errors_of(config, schema):
-    errors = Draft202012Validator(schema).iter_errors(config)
+    errors = Validator(schema).iter_errors(config)
     return sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
 
 
-def describe(error):
+def describe(error, prefix=""):
     """Lines for one schema error: key, found, expected, what the key is for."""
-    key = ".".join(str(part) for part in error.absolute_path)
+    key = ".".join([*prefix.split("."), *map(str, error.absolute_path)]).strip(".")
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         extra = [name for name in error.instance if name not in known]
-        return [unknown("key", f"{key}.{name}".strip("."), known) for name in extra]
+        return [unknown("key", name, known, within=f"{key}." if key else "") for name in extra]
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return [f"{f'{key}.{name}'.strip('.')}: missing; add it to the config" for name in missing]
     expected = {
         "type": lambda v: f"a value of type {v}",
-        "enum": lambda v: "one of " + ", ".join(map(str, v)),
+        "enum": lambda v: "one of " + ", ".join(map(json.dumps, v)),
         "minimum": lambda v: f"at least {v}",
         "exclusiveMinimum": lambda v: f"more than {v}",
         "maximum": lambda v: f"at most {v}",
         "multipleOf": lambda v: f"a multiple of {v}",
-        "pattern": lambda v: f"text like {v}",
+        "pattern": lambda v: "letters, digits, _ and -, starting with a letter or digit",
         "minItems": lambda v: f"at least {v} entries",
         "uniqueItems": lambda v: "no entry twice",
     }[error.validator](error.validator_value)
     purpose = error.schema.get("description", "")
-    found = f"{error.instance!r} ({type(error.instance).__name__})"
+    found = f"{json.dumps(error.instance, default=str)} ({type(error.instance).__name__})"
     return [f"{key}: found {found}, expected {expected}. {purpose}".strip()]
 
 
@@ -120,8 +144,8 @@ def check_names(config):
         for part in key.split("."):
             section = section[part]
         for name in section:
-            if name not in config["models"]:
-                problems.append(f"{key}: {unknown('model of this run', name, config['models'])}")
+            if name not in MODELS.names():
+                problems.append(f"{key}: {unknown('model', name, MODELS.names())}")
     return problems
 
 
@@ -140,7 +164,7 @@ def check_training_of(config, schema):
     for model, change in config["training_of"].items():
         section = merged(config["training"], change)
         for error in errors_of(section, schema["properties"]["training"]):
-            problems += [f"training_of.{model}.{text}" for text in describe(error)]
+            problems += describe(error, f"training_of.{model}")
     return problems
 
 
@@ -157,7 +181,8 @@ def check_values(config):
     if steps != sorted(steps) or steps[0] != 0 or steps[-1] != 1:
         problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
-    if config["stem"]["pretrain"] and not has_masks:
+    known_kind = dataset["kind"] in DATASETS.names()
+    if config["stem"]["pretrain"] and known_kind and not has_masks:
         problems.append(
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
             "add them or set stem.pretrain: false"

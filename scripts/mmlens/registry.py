@@ -79,8 +79,8 @@ class Registry:
         return self.entries[name]
 
 
-def unknown(kind, name, known):
-    """Message for an unknown name, with the nearest known ones."""
+def unknown(kind, name, known, within=""):
+    """Message for an unknown name, with the nearest known ones; `within` is put before it."""
     near = difflib.get_close_matches(str(name), known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}"
+    return f"unknown {kind} '{within}{name}': {hint}known are {', '.join(known)}"
