@@ -7,11 +7,14 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 import pandas as pd
 
 from mmlens.datasets.audit import audit, check
-from mmlens.table import read_samples, write_csv
+from mmlens.table import DataError, read_samples, write_csv
 
 enforce = snakemake.params.enforce
 table = audit(read_samples(snakemake.input.samples), pd.read_parquet(snakemake.input.truth))
 print(table.to_string(index=False))
 if enforce:
-    check(table)
+    try:
+        check(table)
+    except DataError as error:
+        sys.exit(str(error))
 write_csv(snakemake.output[0], table)

@@ -8,13 +8,18 @@ from mmlens.datasets import DATASETS
 from mmlens.datasets.samples import build_samples
 from mmlens.datasets.vocabulary import train_tokenizer
 from mmlens.files import write_text
-from mmlens.table import write_csv, write_parquet
+from mmlens.table import DataError, write_csv, write_parquet
 
 settings = snakemake.params.dataset
-reading = DATASETS.get(settings["kind"])(settings)
-samples, truth, quality = build_samples(
-    reading, sample=snakemake.params.sample, modalities=snakemake.params.modalities
-)
+try:
+    samples, truth, quality = build_samples(
+        DATASETS.get(settings["kind"])(settings),
+        sample=snakemake.params.sample,
+        modalities=snakemake.params.modalities,
+        splits=("train", "val", "test"),
+    )
+except DataError as error:
+    sys.exit(str(error))
 tokenizer = train_tokenizer(samples.loc[samples["split"] == "train", "text"], samples["text"])
 print(quality.to_string(index=False))
 write_csv(snakemake.output.samples, samples)

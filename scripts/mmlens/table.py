@@ -2,8 +2,10 @@
 
 One row per sample. Columns: sample_id (a string, never an int), split, image (path of the image
 file), text, label (0 or 1), cluster_id (what intervals resample: the quad where there is one,
-else the image), image_sha256, width, height; optional quad_id, answers (JSON) and any group_*.
+else the image), image_sha256, width, height; optional quad_id and any group_*.
 """
+
+import csv
 
 import pandas as pd
 
@@ -38,8 +40,27 @@ class DataError(ValueError):
 
 
 def read_table(path):
-    """Read a CSV with every cell as text ("" where empty); ids keep their leading zeros."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Read a CSV with every cell as text ("" where empty); ids keep their leading zeros.
+
+    Raises
+    ------
+    DataError if the file is no UTF-8 table with as many cells in each row as in its header.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as handle:
+            rows = list(csv.reader(handle, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError("table", [f"{path}: not a CSV table in UTF-8 ({error})"]) from None
+    if len(rows) < 2:
+        raise DataError("table", [f"{path}: no rows; expected a header line and rows"])
+    problems = [
+        f"{path} row {number}: {len(row)} cells, the header has {len(rows[0])}; quote commas"
+        for number, row in enumerate(rows[1:], start=1)
+        if row and len(row) != len(rows[0])
+    ]
+    if problems:
+        raise DataError("table", problems)
+    return pd.DataFrame([row for row in rows[1:] if row], columns=rows[0], dtype=str)
 
 
 def read_samples(path):

@@ -19,7 +19,7 @@ from PIL import Image
         ),
         (
             ["device=gpu", "training={epochs: many}"],
-            ["2 problems", "device: found 'gpu'", "training.epochs: found 'many'", "type integer"],
+            ["2 problems", 'device: found "gpu"', 'training.epochs: found "many"', "type integer"],
         ),
     ],
 )

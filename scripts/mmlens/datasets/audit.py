@@ -7,15 +7,16 @@ model without any binding could learn, and it does so per stratum.
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler
 
 from ..metrics import auroc
 from ..table import DataError
 
 MAX_WITHOUT_BINDING = 0.55
-NO_LIMIT = float("nan")
+NO_LIMIT = NOT_DEFINED = float("nan")
 
 
 def audit(samples, truth):
@@ -45,7 +46,7 @@ def audit(samples, truth):
         rows.append((stratum, "words_and_counts", without_binding(chosen, truth), limit, len(test)))
     table = pd.DataFrame(rows, columns=["stratum", "check", "auroc", "limit", "n"])
     table.insert(4, "passed", np.where(table["auroc"] <= table["limit"] + 1e-9, "yes", "no"))
-    table.loc[table["limit"].isna(), "passed"] = ""
+    table.loc[table["limit"].isna() | table["auroc"].isna(), "passed"] = ""
     return table
 
 
@@ -56,22 +57,27 @@ def strata(samples):
 
 
 def without_binding(samples, truth):
-    """AUROC on test of a logistic regression on words, object counts and named objects' counts."""
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b")
-    words = vectorizer.fit_transform(samples["text"]).toarray()
-    vocabulary = vectorizer.get_feature_names_out()
-    counts = category_counts(samples, truth)
-    shared = [word for word in counts.columns if word in set(vocabulary)]
-    named = words[:, np.searchsorted(vocabulary, shared)] * counts[shared].to_numpy()
-    totals = [named.sum(1, keepdims=True)] if shared else []
-    features = np.hstack([words, counts.to_numpy(), named, *totals])
+    """AUROC on test of a logistic regression on words, object counts and named objects' counts.
+
+    NaN where there is nothing to learn from, or no two classes to learn.
+    """
     label, split = samples["label"].to_numpy(), samples["split"].to_numpy()
-    scaler = StandardScaler().fit(features[split == "train"])
-    model = LogisticRegression(max_iter=500)
-    model.fit(scaler.transform(features[split == "train"]), label[split == "train"])
-    return auroc(
-        label[split == "test"], model.decision_function(scaler.transform(features[split == "test"]))
-    )
+    train, test = split == "train", split == "test"
+    counts = category_counts(samples, truth)
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b")
+    has_words = samples["text"].str.contains(r"\w").any()
+    if len(set(label[train])) < 2 or not test.any() or not (has_words or counts.size):
+        return NOT_DEFINED
+    parts = [csr_array(counts.to_numpy(float))]
+    if has_words:
+        words = vectorizer.fit_transform(samples["text"]).tocsc()
+        vocabulary = vectorizer.vocabulary_
+        shared = [word for word in counts.columns if word in vocabulary]
+        named = words[:, [vocabulary[word] for word in shared]].multiply(counts[shared].to_numpy())
+        parts += [words, named, csr_array(named.sum(1).reshape(-1, 1))]
+    features = MaxAbsScaler().fit_transform(hstack(parts, format="csr"))
+    model = LogisticRegression(max_iter=500).fit(features[train], label[train])
+    return auroc(label[test], model.decision_function(features[test]))
 
 
 def category_counts(samples, truth):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..files import seed_from
-from ..table import read_table
+from ..table import DataError, read_table
 from . import register_dataset
 from .reading import Reading
 
@@ -28,7 +28,10 @@ def read(settings):
     path = root / settings["table"]
     if not path.is_file():
         return Reading.unreadable([f"{path}: no such file; set dataset.table"])
-    frame = read_table(path)
+    try:
+        frame = read_table(path)
+    except DataError as error:
+        return Reading.unreadable(error.problems)
     missing = [column for column in ("image", "text", "label") if column not in frame]
     if missing:
         found = ", ".join(frame.columns)

@@ -26,7 +26,8 @@ def read(settings):
     for split, name in settings["files"].items():
         read_lines(root / name, split, root, rows, problems)
     return Reading(
-        samples=pd.DataFrame(rows, columns=list(COLUMNS)),
+        # As objects: one null label must not turn the others into floats.
+        samples=pd.DataFrame(rows, columns=list(COLUMNS), dtype=object),
         problems=problems,
         groups=settings.get("groups"),
         instances={s: root / f for s, f in (settings.get("instances") or {}).items()},
@@ -38,11 +39,14 @@ def read_lines(path, split, root, rows, problems):
     if not path.is_file():
         problems.append(f"{path}: no such file; expected a jsonl file (dataset.files.{split})")
         return
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    lines = path.read_bytes().splitlines()
+    if not lines:
+        problems.append(f"{path}: empty; expected one JSON object per line")
+    for number, line in enumerate(lines, start=1):
         at = f"{path} line {number}"
         try:
             record = json.loads(line.decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(
                 f"{at}: invalid JSON ({error}); found {line[:60]!r}; write one JSON object per line"
             )
@@ -50,6 +54,10 @@ def read_lines(path, split, root, rows, problems):
         missing = [key for key in KEYS if not isinstance(record, dict) or key not in record]
         if missing:
             problems.append(f"{at}: no key {', '.join(missing)}; expected {', '.join(KEYS)}")
+            continue
+        wrong = wrong_values(record)
+        if wrong:
+            problems += [f"{at}: {text}" for text in wrong]
             continue
         rows.append(
             {
@@ -61,3 +69,25 @@ def read_lines(path, split, root, rows, problems):
                 "at": at,
             }
         )
+
+
+def wrong_values(record):
+    """What is wrong with the types of a record's id, img and text; label is checked later."""
+    wrong = []
+    if not isinstance(record["id"], str | int) or isinstance(record["id"], bool):
+        wrong.append(f"id {record['id']!r}; expected a text or a whole number")
+    if not isinstance(record["img"], str | None):
+        wrong.append(f"img {record['img']!r}; expected the path of an image, relative to root")
+    for key in ("id", "img", "text"):
+        # JSON can hold half of a character pair, which no file can.
+        if isinstance(record[key], str) and not is_encodable(record[key]):
+            wrong.append(f"{key} {record[key]!r} is not valid Unicode; write it in UTF-8")
+    return wrong
+
+
+def is_encodable(text):
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

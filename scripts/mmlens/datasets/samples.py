@@ -14,7 +14,7 @@ MAX_PIXELS = 64_000_000
 JOINED = ("quad_id", "cluster_id", "named_region", "word_spans")
 
 
-def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0):
+def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=(), seed=0):
     """Check a reading and turn it into the samples table.
 
     Parameters
@@ -23,6 +23,7 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0)
     sample : {split: {"per_class": n}} or None
         Class-balanced sampling of a split; whole quads where quad_id exists.
     modalities : the modalities that some model of the run reads: their column may not be empty
+    splits : the splits that the run needs, each with both labels, and no other; () for any
     seed : of the sampling
 
     Returns
@@ -36,10 +37,17 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0)
     problems = list(reading.problems)
     frame = join_groups(reading, problems)
     check_rows(frame, modalities, problems)
+    if splits and not reading.problems:
+        check_splits(frame, splits, problems)
+    for split, path in reading.instances.items():
+        if not Path(path).is_file():
+            problems.append(f"{path}: no such file (dataset.instances.{split})")
     if problems:
         verify_images(frame, problems)
         raise DataError("the data set cannot be used", problems)
     frame["label"] = frame["label"].astype(int)
+    for column in ("text", "image"):  # what no model reads may be anything
+        frame[column] = frame[column].where(frame[column].map(lambda v: isinstance(v, str)), "")
     read = frame["split"].value_counts(sort=False)
     kept = frame.drop_duplicates(["split", "image", "text", "label"]).copy()
     unique = kept["split"].value_counts(sort=False)
@@ -53,12 +61,18 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), seed=0)
         raise DataError("the data set cannot be used", problems)
     chosen = chosen.join(facts)
     truth = build_truth(chosen, reading.instances)
+    shown_in = chosen.groupby(chosen["image_sha256"].where(chosen["image"] != "", chosen["text"]))[
+        "split"
+    ].transform("nunique")
     quality = pd.DataFrame(
         {
             "split": read.index,
             "rows_read": read.to_numpy(),
             "duplicates_dropped": [read[s] - unique[s] for s in read.index],
             "contradicting_pairs": [int(contradictions[s]) for s in read.index],
+            "in_other_splits": [
+                int((shown_in[chosen["split"] == s] > 1).sum()) for s in read.index
+            ],
             "samples": [int((chosen["split"] == s).sum()) for s in read.index],
             "positives": [int(chosen.loc[chosen["split"] == s, "label"].sum()) for s in read.index],
         }
@@ -76,7 +90,11 @@ def join_groups(reading, problems):
     if not Path(path).is_file():
         problems.append(f"{path}: no such file (dataset.groups.table)")
         return frame
-    table = read_table(path)
+    try:
+        table = read_table(path)
+    except DataError as error:
+        problems += error.problems
+        return frame
     key = "sample_id" if on == "sample_id" else "image"
     columns = [c for c in table.columns if c.startswith("group_") or c in JOINED]
     if key not in table or not columns:
@@ -130,6 +148,19 @@ def check_rows(frame, modalities, problems):
                     )
 
 
+def check_splits(frame, splits, problems):
+    """Append a problem per split that is unknown, empty or of one label."""
+    for split in frame["split"].unique():
+        if split not in splits:
+            first = frame.loc[frame["split"] == split, "at"].iat[0]
+            problems.append(f"{first}: split {split!r}; expected one of {', '.join(splits)}")
+    for split in splits:
+        labels = {str(label) for label in frame.loc[frame["split"] == split, "label"]}
+        if len(labels) < 2:
+            found = f"only label {labels.pop()}" if labels else "no samples"
+            problems.append(f"split {split}: {found}; training and evaluation need both labels")
+
+
 def choose(frame, sample, seed, problems):
     """The sampled rows, in table order.
 
@@ -161,7 +192,8 @@ def balanced(rows, wanted, split, seed, problems):
         order = sorted(whole, key=lambda quad: seed_from("sample", seed, quad))
         return rows[rows["quad_id"].isin(order[: wanted // 2])]
     taken = []
-    for label, of_label in rows.groupby("label"):
+    for label in (0, 1):
+        of_label = rows[rows["label"] == label]
         if len(of_label) < wanted:
             problems.append(
                 f"sample.{split}.per_class: {wanted} asked, label {label} has {len(of_label)}; "
@@ -176,7 +208,7 @@ def verify_images(frame, problems):
     """Decode every image once; returns image_sha256, width and height per row of `frame`."""
     known = {"": ("", 0, 0)}
     for at, path in zip(frame["at"], frame["image"], strict=True):
-        if path not in known:
+        if isinstance(path, str) and path not in known:
             known[path] = ("", 0, 0)
             try:
                 known[path] = read_facts(path)
@@ -186,7 +218,7 @@ def verify_images(frame, problems):
                 )
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 problems.append(f"{at}: image {path} cannot be decoded ({error}); replace the file")
-    facts = [known[path] for path in frame["image"]]
+    facts = [known.get(path, known[""]) for path in frame["image"]]
     return pd.DataFrame(facts, columns=["image_sha256", "width", "height"], index=frame.index)
 
 

@@ -1,10 +1,13 @@
 """Ground truth of explanations: the masks of the objects and the words that name them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
+
+from ..table import DataError
 
 COLUMNS = ("sample_id", "region_id", "category", "x", "y", "width", "height")
 MASK_COLUMNS = ("mask_height", "mask_width", "mask_counts", "named", "word_spans")
@@ -27,17 +30,10 @@ def read_truth(samples, instances, named, spans):
     """
     rows = []
     for split, path in instances.items():
-        with open(path, encoding="utf-8") as handle:
-            content = json.load(handle)
-        categories = {c["id"]: c["name"] for c in content["categories"]}
-        files = {image["id"]: image for image in content["images"]}
-        by_file = {}
-        for annotation in content["annotations"]:
-            image = files[annotation["image_id"]]
-            by_file.setdefault(image["file_name"], []).append((image, annotation))
+        categories, by_file = read_instances(path)
         chosen = samples[samples["split"] == split]
         for sample_id, image_path in zip(chosen["sample_id"], chosen["image"], strict=True):
-            for image, annotation in by_file.get(image_path.rsplit("/", 1)[-1], []):
+            for image, annotation in objects_of(image_path, by_file):
                 x, y, width, height = annotation["bbox"]
                 rle = encoded(annotation["segmentation"], image["height"], image["width"])
                 rows.append(
@@ -57,6 +53,35 @@ def read_truth(samples, instances, named, spans):
                     }
                 )
     return pd.DataFrame(rows, columns=[*COLUMNS, *MASK_COLUMNS])
+
+
+def read_instances(path):
+    """({category id: name}, {file name: [(image, annotation), ...]}) of a COCO instances file.
+
+    Raises
+    ------
+    DataError if the file is not JSON of that form.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            content = json.load(handle)
+        categories = {c["id"]: c["name"] for c in content["categories"]}
+        files = {image["id"]: image for image in content["images"]}
+        by_file = {}
+        for annotation in content["annotations"]:
+            image = files[annotation["image_id"]]
+            by_file.setdefault(image["file_name"], []).append((image, annotation))
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{path}: not a COCO instances file ({type(error).__name__}: {error})"
+        raise DataError("the data set cannot be used", [problem]) from None
+    return categories, by_file
+
+
+def objects_of(image_path, by_file):
+    """Objects of the image whose file name is the path, or the longest end of it that is known."""
+    parts = Path(image_path).parts
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((by_file[end] for end in ends if end in by_file), [])
 
 
 def encoded(segmentation, height, width):
