@@ -48,11 +48,7 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
     frame["label"] = frame["label"].astype(int)
     for column in ("text", "image"):  # what no model reads may be anything
         frame[column] = frame[column].where(frame[column].map(lambda v: isinstance(v, str)), "")
-    read = frame["split"].value_counts(sort=False)
     kept = frame.drop_duplicates(["split", "image", "text", "label"]).copy()
-    unique = kept["split"].value_counts(sort=False)
-    both = kept.groupby(["split", "image", "text"])["label"].nunique()
-    contradictions = (both > 1).groupby("split").sum()
     if "cluster_id" not in kept:
         kept["cluster_id"] = kept["image"].where(kept["image"] != "", kept["text"])
     chosen = choose(kept, sample or {}, seed, problems)
@@ -61,24 +57,35 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
         raise DataError("the data set cannot be used", problems)
     chosen = chosen.join(facts)
     truth = build_truth(chosen, reading.instances)
-    shown_in = chosen.groupby(chosen["image_sha256"].where(chosen["image"] != "", chosen["text"]))[
-        "split"
-    ].transform("nunique")
-    quality = pd.DataFrame(
-        {
-            "split": read.index,
-            "rows_read": read.to_numpy(),
-            "duplicates_dropped": [read[s] - unique[s] for s in read.index],
-            "contradicting_pairs": [int(contradictions[s]) for s in read.index],
-            "in_other_splits": [
-                int((shown_in[chosen["split"] == s] > 1).sum()) for s in read.index
-            ],
-            "samples": [int((chosen["split"] == s).sum()) for s in read.index],
-            "positives": [int(chosen.loc[chosen["split"] == s, "label"].sum()) for s in read.index],
-        }
-    )
     columns = [*REQUIRED, *(["quad_id"] if "quad_id" in chosen else []), *group_columns(chosen)]
+    quality = count_quality(frame, kept, chosen)
     return chosen[columns].reset_index(drop=True), truth, quality
+
+
+def count_quality(read, kept, chosen):
+    """One row per split: rows read, duplicates dropped, contradictions, leakage, samples used.
+
+    read : the rows as read; kept : without duplicates; chosen : sampled, with image_sha256
+    """
+    pairs = kept.groupby(["split", "image", "text"])["label"].nunique()
+    content = chosen["image_sha256"].where(chosen["image"] != "", chosen["text"])
+    shared = chosen.groupby(content)["split"].transform("nunique") > 1
+    rows = []
+    for split in read["split"].unique():
+        of_split = chosen["split"] == split
+        count, unique = ((part["split"] == split).sum() for part in (read, kept))
+        rows.append(
+            {
+                "split": split,
+                "rows_read": count,
+                "duplicates_dropped": count - unique,
+                "contradicting_pairs": (pairs[split] > 1).sum(),
+                "in_other_splits": shared[of_split].sum(),
+                "samples": of_split.sum(),
+                "positives": chosen.loc[of_split, "label"].sum(),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def join_groups(reading, problems):

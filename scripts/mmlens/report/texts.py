@@ -40,7 +40,8 @@ NOTES = {
     "quality": (
         "Data",
         "Rows read, exact duplicates dropped (same split, image, text and label), pairs of image "
-        "and text that occur with both labels, samples used.",
+        "and text that occur with both labels, samples whose image (or text, without images) also "
+        "occurs in another split, samples used.",
         "quality.csv",
     ),
     "cost": ("Cost", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
