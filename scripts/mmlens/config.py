@@ -58,7 +58,7 @@ def complete_config(config, schema):
     if not problems:
         problems = check_names(config) + check_training_of(config, schema) + check_values(config)
     if problems:
-        raise ConfigError("the configuration cannot be used", dict.fromkeys(problems))
+        raise ConfigError("the configuration cannot be used", problems)
     # Files laid over each other may name models that this run does not have.
     in_run = set(config["models"])
     config["training_of"] = {

@@ -30,7 +30,7 @@ class DataError(ValueError):
     """Everything that is wrong with an input, one line per problem."""
 
     def __init__(self, title, problems):
-        self.problems = list(problems)
+        self.problems = list(dict.fromkeys(problems))
         shown = [f"  {k}. {text}" for k, text in enumerate(self.problems[:SHOWN_PROBLEMS], 1)]
         if len(self.problems) > SHOWN_PROBLEMS:
             shown.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
@@ -42,30 +42,41 @@ class DataError(ValueError):
 def read_table(path):
     """Read a CSV with every cell as text ("" where empty); ids keep their leading zeros.
 
+    The index holds the line of the file that a row ends on; blank lines are skipped.
+
     Raises
     ------
     DataError if the file is no UTF-8 table with as many cells in each row as in its header.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as handle:
-            rows = list(csv.reader(handle, strict=True))
+        # utf-8-sig: spreadsheets write a byte order mark.
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, strict=True)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError("table", [f"{path}: not a CSV table in UTF-8 ({error})"]) from None
-    if len(rows) < 2:
+    if not rows:
         raise DataError("table", [f"{path}: no rows; expected a header line and rows"])
     problems = [
-        f"{path} row {number}: {len(row)} cells, the header has {len(rows[0])}; quote commas"
-        for number, row in enumerate(rows[1:], start=1)
-        if row and len(row) != len(rows[0])
+        f"{path} line {line}: {len(row)} cells, the header has {len(header)}; quote commas"
+        for line, row in rows
+        if len(row) != len(header)
+    ]
+    problems += [
+        f"{path}: column {name!r} occurs more than once; keep one"
+        for name in header
+        if header.count(name) > 1
     ]
     if problems:
         raise DataError("table", problems)
-    return pd.DataFrame([row for row in rows[1:] if row], columns=rows[0], dtype=str)
+    lines, cells = zip(*rows, strict=True)
+    return pd.DataFrame(cells, index=lines, columns=header, dtype=str)
 
 
 def read_samples(path):
     """Read and check a samples table; DataError if a column is missing."""
-    frame = read_table(path)
+    frame = read_table(path).reset_index(drop=True)
     missing = [column for column in REQUIRED if column not in frame]
     if missing:
         problem = f"{path}: no column {', '.join(missing)}; found {', '.join(frame.columns)}"

@@ -1,9 +1,10 @@
 """The audit lets clean data pass and names the stratum and the check of a leak."""
 
+import pandas as pd
 import pytest
 
 from mmlens.datasets import DATASETS
-from mmlens.datasets.audit import MAX_WITHOUT_BINDING, audit, check
+from mmlens.datasets.audit import MAX_WITHOUT_BINDING, audit, check, without_binding
 from mmlens.datasets.generated import generate
 from mmlens.datasets.samples import build_samples
 from mmlens.table import DataError
@@ -53,3 +54,32 @@ def test_count_of_the_claimed_colour_is_found_though_both_modalities_are_balance
     assert problem.startswith("stratum swap, words_and_counts: found AUROC 1.0000")
     assert "expected at most 0.55" in problem
     assert "dataset.leak" in problem
+
+
+TRAIN, TEST = ["train"] * 4, ["test"] * 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "splits"),
+    [
+        ([""] * 8, [0, 1] * 4, TRAIN + TEST),
+        (["a", "b"] * 4, [0, 0, 0, 0, 0, 1, 0, 1], TRAIN + TEST),
+        (["a", "b"] * 4, [0, 1, 0, 1, 0, 0, 0, 0], TRAIN + TEST),
+        (["a", "b"] * 4, [0, 1] * 4, TEST + TEST),
+        (["a", "b"] * 4, [0, 1] * 4, TRAIN + TRAIN),
+    ],
+)
+def test_what_cannot_be_computed_is_nan_and_neither_passes_nor_fails(texts, labels, splits):
+    samples = pd.DataFrame({"text": texts, "label": labels, "split": splits})
+    samples["sample_id"] = samples["image_sha256"] = [str(k) for k in range(8)]
+    truth = pd.DataFrame(columns=["sample_id", "category"])
+    table = audit(samples, truth).set_index("check")
+    assert pd.isna(table.loc["words_and_counts", "auroc"])
+    assert table.loc["words_and_counts", "passed"] == ""
+
+
+def test_counts_are_enough_where_there_are_no_words():
+    samples = pd.DataFrame({"text": [""] * 8, "label": [0, 1] * 4, "split": TRAIN + TEST})
+    samples["sample_id"] = [str(k) for k in range(8)]
+    truth = pd.DataFrame({"sample_id": ["0", "2", "4", "6"], "category": ["red cat"] * 4})
+    assert without_binding(samples, truth) == 1

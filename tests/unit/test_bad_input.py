@@ -58,8 +58,8 @@ FAULTS = {
     "duplicate id": ({"id": "00"}, "duplicate id '00', first in", "make ids unique"),
     "empty id": ({"id": ""}, "empty id", "every sample needs one"),
     "label 2": ({"label": 2}, "label 2 of id '01'", "expected 0 or 1"),
-    "label text": ({"label": "hateful"}, "label 'hateful' of id '01'", "expected 0 or 1"),
-    "label true": ({"label": True}, "label True of id '01'", "expected 0 or 1"),
+    "label text": ({"label": "hateful"}, 'label "hateful" of id', "expected 0 or 1"),
+    "label true": ({"label": True}, "label true of id '01'", "expected 0 or 1"),
     "label list": ({"label": [0]}, "label [0] of id '01'", "expected 0 or 1"),
     "empty text": ({"text": ""}, "empty text of id '01'", "fill it"),
     "blank text": ({"text": " \t"}, "empty text of id '01'", "fill it"),
@@ -90,17 +90,27 @@ def test_fault_is_named_with_file_line_and_remedy(root, name):
     assert problem in str(error)
 
 
-@pytest.mark.parametrize(("label", "shown"), [(None, "None"), (1.5, "1.5")])
+@pytest.mark.parametrize(("label", "shown"), [(None, "null"), (1.5, "1.5")])
 def test_odd_label_spoils_no_other_line(root, label, shown):
     error = error_of(build, root, [GOOD, {**GOOD, "id": "01", "label": label}])
     (problem,) = error.problems
     assert f"train.jsonl line 2: label {shown} of id '01'; expected 0 or 1" in problem
 
 
-@pytest.mark.parametrize("change", [{"img": 5}, {"img": ["a"]}, {"id": None}, {"text": "\ud800"}])
-def test_values_of_wrong_type_are_problems(root, change):
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"img": 5}, "img 5; expected the path of an image, or null"),
+        ({"img": ["a"]}, 'img ["a"]; expected the path of an image, or null'),
+        ({"id": None}, "id null; expected a text or a whole number"),
+        ({"id": True}, "id true; expected a text or a whole number"),
+        ({"text": "\ud800"}, 'text "\\ud800"; expected valid Unicode'),
+        ({"id": "\ud800"}, 'id "\\ud800"; expected valid Unicode'),
+    ],
+)
+def test_values_of_wrong_type_are_problems(root, change, found):
     (problem,) = error_of(build, root, [GOOD, {**GOOD, "id": "01", **change}]).problems
-    assert "train.jsonl line 2: " in problem
+    assert problem == f"{root / 'train.jsonl'} line 2: {found}"
 
 
 def test_deeply_nested_json_is_a_problem(root):
@@ -163,8 +173,8 @@ CSV_FAULTS = {
     "img/half.jpg,hi,0": "cannot be decoded",
     "img/good.jpg,,0": "empty text of id 'row2'",
     ",hi,0": "empty image of id 'row2'",
-    "img/good.jpg,hi,": "label '' of id 'row2'; expected 0 or 1",
-    "img/good.jpg,hi,1.0": "label '1.0' of id 'row2'; expected 0 or 1",
+    "img/good.jpg,hi,": "label \"\" of id 'row2'; expected 0 or 1",
+    "img/good.jpg,hi,1.0": "label \"1.0\" of id 'row2'; expected 0 or 1",
     "img/good.jpg,hi": "2 cells, the header has 3; quote commas",
 }
 
@@ -175,10 +185,10 @@ def build_csv(root, content):
 
 
 @pytest.mark.parametrize("row", CSV_FAULTS)
-def test_csv_fault_is_named_with_file_and_row(root, row):
+def test_csv_fault_is_named_with_file_and_line(root, row):
     content = f"image,text,label\nimg/good.jpg,fine,1\n{row}\n"
     (problem,) = error_of(build_csv, root, content.encode()).problems
-    assert problem.startswith(f"{root / 'table.csv'} row 2: ")
+    assert problem.startswith(f"{root / 'table.csv'} line 3: ")
     assert CSV_FAULTS[row] in problem
 
 
@@ -199,11 +209,27 @@ def test_csv_without_its_columns_or_its_file(root):
         b"image,text,label\nimg/good.jpg,a,0\nimg/good.jpg,one, two,0\n",
         b'image,text,label\nimg/good.jpg,"never closed,0\n',
         b"image,text,label\nimg/good.jpg,h\xe9,0\n",
+        b"image,text,label,label\nimg/good.jpg,a,0,1\n",
     ],
 )
 def test_csv_that_is_no_table_is_one_problem_that_names_the_file(root, content):
     (problem,) = error_of(build_csv, root, content).problems
     assert str(root / "table.csv") in problem
+
+
+def test_lines_are_counted_as_in_the_file(root):
+    # A byte order mark, a cell of two lines, a blank line; the faulty row is on line 5.
+    content = b'\xef\xbb\xbfimage,text,label\nimg/good.jpg,"two\nlines",0\n\nimg/good.jpg,,0\n'
+    (problem,) = error_of(build_csv, root, content).problems
+    assert problem.startswith(f"{root / 'table.csv'} line 5: empty text of id 'row2'")
+
+
+@pytest.mark.parametrize("content", [b"", b"sample_id,group_a\n", b"sample_id,group_a\n00,b,c\n"])
+def test_group_table_that_is_no_table_is_one_problem_that_names_the_file(root, content):
+    (root / "groups.csv").write_bytes(content)
+    groups = {"table": str(root / "groups.csv"), "on": "sample_id"}
+    (problem,) = error_of(build, root, [GOOD], groups=groups).problems
+    assert str(root / "groups.csv") in problem
 
 
 def test_splits_that_a_run_needs_are_there_with_both_labels(root):
@@ -214,7 +240,7 @@ def test_splits_that_a_run_needs_are_there_with_both_labels(root):
     with pytest.raises(DataError) as caught:
         build_samples(reading, splits=("train", "val"))
     at, train, val = caught.value.problems
-    assert at == f"{root / 'table.csv'} row 1: split 'dev'; expected one of train, val"
+    assert at == f"{root / 'table.csv'} line 2: split 'dev'; expected one of train, val"
     assert train.startswith("split train: only label 0")
     assert val.startswith("split val: no samples")
 

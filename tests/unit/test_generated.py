@@ -162,8 +162,10 @@ def test_vqa_files_have_the_official_keys_and_right_answers(root):
     for split, count in QUADS.items():
         asked = json.loads((root / f"vqa/v2_OpenEnded_{split}_questions.json").read_text())
         answered = json.loads((root / f"vqa/v2_{split}_annotations.json").read_text())
-        assert {"info", "task_type", "data_type", "questions"} <= set(asked)
-        assert {"info", "data_type", "annotations"} <= set(answered)
+        shared = {"info", "license", "data_type", "data_subtype"}
+        assert set(asked) == {*shared, "task_type", "questions"}
+        assert set(answered) == {*shared, "annotations"}
+        assert asked["data_subtype"] == answered["data_subtype"] == split
         assert len(asked["questions"]) == len(answered["annotations"]) == 2 * count
         for question, answer in zip(asked["questions"], answered["annotations"], strict=True):
             assert set(question) == {"question_id", "image_id", "question"}

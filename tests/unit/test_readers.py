@@ -23,12 +23,13 @@ def record(number, **changes):
     return {**fields, "text": f"text {number}", **changes}
 
 
-def read_jsonl(root, records, *, groups=None, **options):
+def read_jsonl(root, records, *, groups=None, instances=None, **options):
     """build_samples of jsonl records, {split: records}, whose images it writes."""
     for split, rows in records.items():
         (root / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_images(root, 1 + max(len(rows) for rows in records.values()))
     settings = {"root": str(root), "files": {split: f"{split}.jsonl" for split in records}}
+    settings["instances"] = instances
     if groups:
         settings["groups"] = {"table": str(root / "groups.csv"), "on": groups}
     return build_samples(DATASETS.get("hateful_memes")(settings), **options)
@@ -234,3 +235,41 @@ def test_exact_duplicates_are_dropped_and_contradictions_counted(tmp_path):
         | {"in_other_splits": 1, "samples": 1, "positives": 0},
     }
     assert quality.set_index("split").to_dict("index") == expected
+
+
+OBJECT = {"id": 7, "image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9]}
+COCO = {
+    "images": [{"id": 1, "file_name": "img/0.png", "height": 10, "width": 20}],
+    "annotations": [{**OBJECT, "segmentation": [[0, 0, 9, 0, 9, 9]]}],
+    "categories": [{"id": 2, "name": "cat"}],
+}
+
+
+def read_coco(root, content):
+    """The truth table of one sample whose image is img/0.png, with this COCO file."""
+    (root / "coco.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    _, truth, _ = read_jsonl(root, {"train": [record(0)]}, instances={"train": "coco.json"})
+    return truth
+
+
+@pytest.mark.parametrize(("name", "count"), [("0.png", 1), ("img/0.png", 1), ("other/0.png", 0)])
+def test_objects_are_found_by_the_end_of_the_image_path(tmp_path, name, count):
+    truth = read_coco(tmp_path, {**COCO, "images": [{**COCO["images"][0], "file_name": name}]})
+    assert truth["category"].tolist() == ["cat"] * count
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("{", "not a COCO instances file (JSONDecodeError"),
+        ("[" * 100_000, "not a COCO instances file (RecursionError"),
+        ("[]", "not a COCO instances file (TypeError"),
+        ({**COCO, "categories": []}, "not a COCO instances file (KeyError: 2)"),
+        ({**COCO, "annotations": [OBJECT]}, "not a COCO instances file (KeyError: 'segmentation')"),
+        ({**COCO, "annotations": [{**OBJECT, "segmentation": None}]}, "segmentation of annotation"),
+        ({**COCO, "images": [*COCO["images"], {**COCO["images"][0], "id": 3}]}, "2 images match"),
+    ],
+)
+def test_faulty_instances_are_one_problem_that_names_the_file(tmp_path, content, found):
+    (problem,) = problems_of(read_coco, tmp_path, content)
+    assert problem.startswith(f"{tmp_path / 'coco.json'}: {found}")

@@ -91,7 +91,7 @@ def test_faulty_files_stop_the_run_before_training_and_are_all_shown(tmp_path):
         f"{train} line 2: duplicate id '01', first in {train} line 1; make ids unique",
         f"{train} line 3: image {root}/img/gone.jpg is missing; download it or correct",
         f"{train} line 4: image {root}/img/half.jpg cannot be decoded",
-        f"{train} line 5: label 'hateful' of id '04'; expected 0 or 1",
+        f"{train} line 5: label \"hateful\" of id '04'; expected 0 or 1",
         f"{train} line 6: empty text of id '05'",
         f"{train} line 7: invalid JSON",
         f"{root / 'test.jsonl'}: no such file; expected a jsonl file (dataset.files.test)",

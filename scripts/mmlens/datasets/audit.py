@@ -5,6 +5,8 @@ showed the claimed colour twice if and only if the claim was true. So the audit 
 model without any binding could learn, and it does so per stratum.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, hstack
@@ -63,29 +65,26 @@ def without_binding(samples, truth):
     """
     label, split = samples["label"].to_numpy(), samples["split"].to_numpy()
     train, test = split == "train", split == "test"
-    counts = category_counts(samples, truth)
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b")
-    has_words = samples["text"].str.contains(r"\w").any()
-    if len(set(label[train])) < 2 or not test.any() or not (has_words or counts.size):
+    words, of_words = bag(samples["text"], binary=True)
+    categories = truth.groupby("sample_id")["category"].agg(" ".join)
+    counts, of_counts = bag(categories.reindex(samples["sample_id"], fill_value=""))
+    _, in_words, in_counts = np.intersect1d(of_words, of_counts, return_indices=True)
+    named = words[:, in_words].multiply(counts[:, in_counts])
+    total = csr_array(named.sum(1).reshape(-1, 1))
+    features = hstack([words, counts, named, total], format="csr")
+    if not features.nnz or not test.any() or len(set(label[train])) < 2:
         return NOT_DEFINED
-    parts = [csr_array(counts.to_numpy(float))]
-    if has_words:
-        words = vectorizer.fit_transform(samples["text"]).tocsc()
-        vocabulary = vectorizer.vocabulary_
-        shared = [word for word in counts.columns if word in vocabulary]
-        named = words[:, [vocabulary[word] for word in shared]].multiply(counts[shared].to_numpy())
-        parts += [words, named, csr_array(named.sum(1).reshape(-1, 1))]
-    features = MaxAbsScaler().fit_transform(hstack(parts, format="csr"))
+    features = MaxAbsScaler().fit_transform(features)
     model = LogisticRegression(max_iter=500).fit(features[train], label[train])
     return auroc(label[test], model.decision_function(features[test]))
 
 
-def category_counts(samples, truth):
-    """Number of objects of each image by word of their category; (N, words), 0 without truth."""
-    objects = truth[["sample_id", "category"]].copy()
-    objects["word"] = objects["category"].str.split()
-    counts = objects.explode("word").groupby(["sample_id", "word"]).size().unstack(fill_value=0)
-    return counts.reindex(samples["sample_id"], fill_value=0)
+def bag(texts, binary=False):
+    """Sparse (N, words) counts of the words of texts, and the words; there may be none."""
+    if not any(re.search(r"\w", text) for text in texts):
+        return csr_array((len(texts), 0), dtype=int), np.array([], dtype=str)
+    vectorizer = CountVectorizer(binary=binary, token_pattern=r"\w+")
+    return vectorizer.fit_transform(texts), vectorizer.get_feature_names_out()
 
 
 def check(table):

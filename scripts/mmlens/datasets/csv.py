@@ -36,7 +36,8 @@ def read(settings):
     if missing:
         found = ", ".join(frame.columns)
         return Reading.unreadable([f"{path}: no column {', '.join(missing)}; found {found}"])
-    frame["at"] = [f"{path} row {number}" for number in range(1, len(frame) + 1)]
+    frame["at"] = [f"{path} line {line}" for line in frame.index]
+    frame = frame.reset_index(drop=True)
     if "sample_id" not in frame:
         frame["sample_id"] = [f"row{number}" for number in range(1, len(frame) + 1)]
     if "split" not in frame:

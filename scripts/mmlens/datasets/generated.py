@@ -190,14 +190,19 @@ class Writer:
         write_json(
             annotations / f"captions_{self.split}.json", {**base, "annotations": self.captions}
         )
-        task = {"task_type": "Open-Ended", "data_type": "generated", "info": licence}
+        vqa = {
+            "info": licence,
+            "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
+            "data_type": "generated",
+            "data_subtype": self.split,
+        }
         write_json(
             self.root / "vqa" / f"v2_OpenEnded_{self.split}_questions.json",
-            {**task, "questions": self.questions},
+            {**vqa, "task_type": "Open-Ended", "questions": self.questions},
         )
         write_json(
             self.root / "vqa" / f"v2_{self.split}_annotations.json",
-            {**task, "annotations": self.answers},
+            {**vqa, "annotations": self.answers},
         )
 
 

@@ -75,13 +75,13 @@ def wrong_values(record):
     """What is wrong with the types of a record's id, img and text; label is checked later."""
     wrong = []
     if not isinstance(record["id"], str | int) or isinstance(record["id"], bool):
-        wrong.append(f"id {record['id']!r}; expected a text or a whole number")
+        wrong.append(f"id {json.dumps(record['id'])}; expected a text or a whole number")
     if not isinstance(record["img"], str | None):
-        wrong.append(f"img {record['img']!r}; expected the path of an image, relative to root")
+        wrong.append(f"img {json.dumps(record['img'])}; expected the path of an image, or null")
     for key in ("id", "img", "text"):
         # JSON can hold half of a character pair, which no file can.
         if isinstance(record[key], str) and not is_encodable(record[key]):
-            wrong.append(f"{key} {record[key]!r} is not valid Unicode; write it in UTF-8")
+            wrong.append(f"{key} {json.dumps(record[key])}; expected valid Unicode")
     return wrong
 
 

@@ -1,5 +1,6 @@
 """From a reading to the samples table: join, check, drop duplicates, sample, verify images."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ from PIL import Image
 
 from ..files import seed_from, sha256_file
 from ..table import REQUIRED, DataError, group_columns, read_table
-from .truth import read_truth
+from .truth import ends_of, read_instances, read_truth
 
 # A decompression bomb is an error of the data, not a reason to run out of memory.
 MAX_PIXELS = 64_000_000
@@ -39,9 +40,7 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
     check_rows(frame, modalities, problems)
     if splits and not reading.problems:
         check_splits(frame, splits, problems)
-    for split, path in reading.instances.items():
-        if not Path(path).is_file():
-            problems.append(f"{path}: no such file (dataset.instances.{split})")
+    instances = read_instances(reading.instances, problems)
     if problems:
         verify_images(frame, problems)
         raise DataError("the data set cannot be used", problems)
@@ -52,11 +51,11 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
     if "cluster_id" not in kept:
         kept["cluster_id"] = kept["image"].where(kept["image"] != "", kept["text"])
     chosen = choose(kept, sample or {}, seed, problems)
+    truth = build_truth(chosen, instances, problems)
     facts = verify_images(chosen, problems)
     if problems:
         raise DataError("the data set cannot be used", problems)
     chosen = chosen.join(facts)
-    truth = build_truth(chosen, reading.instances)
     columns = [*REQUIRED, *(["quad_id"] if "quad_id" in chosen else []), *group_columns(chosen)]
     quality = count_quality(frame, kept, chosen)
     return chosen[columns].reset_index(drop=True), truth, quality
@@ -123,9 +122,7 @@ def matching(names):
     known = set(names)
 
     def match(path):
-        parts = Path(path).parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((end for end in (str(path), *ends) if end in known), path)
+        return next((end for end in (path, *ends_of(path)) if end in known), path)
 
     return match
 
@@ -142,7 +139,7 @@ def check_rows(frame, modalities, problems):
             )
         first_at.setdefault(sample_id, at)
         if isinstance(label, bool) or str(label) not in ("0", "1"):
-            problems.append(f"{at}: label {label!r} of id {sample_id!r}; expected 0 or 1")
+            problems.append(f"{at}: label {json.dumps(label)} of id {sample_id!r}; expected 0 or 1")
     for column in ("text", "image"):
         if column in modalities:
             for at, sample_id, value in zip(
@@ -150,8 +147,8 @@ def check_rows(frame, modalities, problems):
             ):
                 if not isinstance(value, str) or not value.strip():
                     problems.append(
-                        f"{at}: empty {column} of id {sample_id!r} ({value!r}); fill it, or run "
-                        f"only models that do not read the {column}"
+                        f"{at}: empty {column} of id {sample_id!r} ({json.dumps(value)}); fill it, "
+                        f"or run only models that do not read the {column}"
                     )
 
 
@@ -239,8 +236,8 @@ def read_facts(path):
     return sha256_file(path), width, height
 
 
-def build_truth(samples, instances):
+def build_truth(samples, instances, problems):
     """The truth table of the samples; empty where the data set has no instances."""
     named = dict(zip(samples["sample_id"], samples.get("named_region", []), strict=False))
     spans = dict(zip(samples["sample_id"], samples.get("word_spans", []), strict=False))
-    return read_truth(samples, instances, named, spans)
+    return read_truth(samples, instances, named, spans, problems)

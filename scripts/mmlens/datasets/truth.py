@@ -7,21 +7,20 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from ..table import DataError
-
 COLUMNS = ("sample_id", "region_id", "category", "x", "y", "width", "height")
 MASK_COLUMNS = ("mask_height", "mask_width", "mask_counts", "named", "word_spans")
 
 
-def read_truth(samples, instances, named, spans):
+def read_truth(samples, instances, named, spans, problems):
     """One row per sample and object of its image.
 
     Parameters
     ----------
     samples : DataFrame with sample_id, split, image
-    instances : {split: path} of COCO instances files
+    instances : {split: what `read_instances` returns for it}
     named : {sample_id: annotation id of the object that decides the label}
     spans : {sample_id: JSON list of (start, end) character spans of the deciding words}
+    problems : list, to which masks and file names that cannot be used are appended
 
     Returns
     -------
@@ -29,59 +28,87 @@ def read_truth(samples, instances, named, spans):
     (RLE: mask_height, mask_width, mask_counts), named (bool), word_spans (JSON).
     """
     rows = []
-    for split, path in instances.items():
-        categories, by_file = read_instances(path)
+    for split, (path, by_file) in instances.items():
         chosen = samples[samples["split"] == split]
-        for sample_id, image_path in zip(chosen["sample_id"], chosen["image"], strict=True):
-            for image, annotation in objects_of(image_path, by_file):
-                x, y, width, height = annotation["bbox"]
-                rle = encoded(annotation["segmentation"], image["height"], image["width"])
+        for sample_id, image in zip(chosen["sample_id"], chosen["image"], strict=True):
+            matches = [objects for end in ends_of(image) for objects in by_file.get(end, [])]
+            if len(matches) > 1:
+                problems.append(
+                    f"{path}: {len(matches)} images match {image}; make file_name unique"
+                )
+            for region in matches[0] if matches else []:
+                try:
+                    mask = encoded(region["segmentation"], *region["size"])
+                except Exception as error:  # pycocotools raises no narrower one
+                    problems.append(
+                        f"{path}: segmentation of annotation {region['region_id']} cannot be read "
+                        f"({error}); expected polygons or RLE"
+                    )
+                    continue
                 rows.append(
                     {
+                        **region,
                         "sample_id": sample_id,
-                        "region_id": str(annotation["id"]),
-                        "category": categories[annotation["category_id"]],
-                        "x": x,
-                        "y": y,
-                        "width": width,
-                        "height": height,
-                        "mask_height": rle["size"][0],
-                        "mask_width": rle["size"][1],
-                        "mask_counts": rle["counts"],
-                        "named": str(annotation["id"]) == str(named.get(sample_id, "")),
+                        "mask_height": mask["size"][0],
+                        "mask_width": mask["size"][1],
+                        "mask_counts": mask["counts"],
+                        "named": region["region_id"] == str(named.get(sample_id, "")),
                         "word_spans": spans.get(sample_id, "[]"),
                     }
                 )
     return pd.DataFrame(rows, columns=[*COLUMNS, *MASK_COLUMNS])
 
 
-def read_instances(path):
-    """({category id: name}, {file name: [(image, annotation), ...]}) of a COCO instances file.
+def read_instances(paths, problems):
+    """{split: (path, {file name: [objects of each image of that name]})} of COCO instances files.
 
-    Raises
-    ------
-    DataError if the file is not JSON of that form.
+    paths : {split: path}; a file that cannot be read is appended to `problems` and left out
     """
-    try:
-        with open(path, encoding="utf-8") as handle:
-            content = json.load(handle)
-        categories = {c["id"]: c["name"] for c in content["categories"]}
-        files = {image["id"]: image for image in content["images"]}
-        by_file = {}
-        for annotation in content["annotations"]:
-            image = files[annotation["image_id"]]
-            by_file.setdefault(image["file_name"], []).append((image, annotation))
-    except (ValueError, KeyError, TypeError) as error:
-        problem = f"{path}: not a COCO instances file ({type(error).__name__}: {error})"
-        raise DataError("the data set cannot be used", [problem]) from None
-    return categories, by_file
+    instances = {}
+    for split, path in paths.items():
+        key = f"dataset.instances.{split}"
+        if not Path(path).is_file():
+            problems.append(f"{path}: no such file ({key})")
+            continue
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            instances[split] = (path, objects_by_file(content))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            problems.append(
+                f"{path}: not a COCO instances file ({type(error).__name__}: {error}); see {key}"
+            )
+    return instances
 
 
-def objects_of(image_path, by_file):
-    """Objects of the image whose file name is the path, or the longest end of it that is known."""
-    parts = Path(image_path).parts
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((by_file[end] for end in ends if end in by_file), [])
+def objects_by_file(content):
+    """{file name: [objects of each image of that name]} of the content of a COCO instances file."""
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    objects = {image_id: [] for image_id in sizes}
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        objects[annotation["image_id"]].append(
+            {
+                "region_id": str(annotation["id"]),
+                "category": categories[annotation["category_id"]],
+                "x": x,
+                "y": y,
+                "width": width,
+                "height": height,
+                "segmentation": annotation["segmentation"],
+                "size": sizes[annotation["image_id"]],
+            }
+        )
+    by_file = {}
+    for image in content["images"]:
+        by_file.setdefault(image["file_name"], []).append(objects[image["id"]])
+    return by_file
+
+
+def ends_of(path):
+    """The path and what is left of it without its first folders: a/b/c, b/c, c."""
+    parts = Path(path).parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def encoded(segmentation, height, width):
