@@ -25,6 +25,8 @@ rule train_model:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    # The longest jobs first, so that short ones fill the gaps at the end.
+    priority: 1
     resources:
         gpu=1,
         mem_mb=3000,
