@@ -14,7 +14,7 @@ CASES = {
     "FP": (0, 1),
     "FN": (1, 0),
 }
-WORDS_PER_LINE = 24  # characters
+WORDS_PER_LINE = 21  # characters
 
 
 def examples(predictions, explained):
@@ -119,7 +119,7 @@ def write_words(axis, words, relevance):
             x, y = 0, y + 1
         colour = colormaps["Reds"](0.7 * strength[position]) if strength is not None else "none"
         axis.text(
-            x, y, word, fontsize=4.6, family="monospace", va="center",
+            x, y, word, fontsize=5.2, family="monospace", va="center",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
         x += len(word) + 1

@@ -34,7 +34,12 @@ def perturbation_curves(curves, title, score="probability"):
                 line = part[part["method"] == method].sort_values("fraction")
                 style = "--" if method in BASELINES else "-"
                 axis.plot(
-                    line["fraction"], line[score], style, color=palette[method], label=label(method)
+                    line["fraction"],
+                    line[score],
+                    style,
+                    marker=".",
+                    color=palette[method],
+                    label=label(method),
                 )
                 axis.fill_between(
                     line["fraction"],

@@ -45,5 +45,5 @@ def save(figure, svg, png):
     with atomic(svg) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
     with atomic(png) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=110)
     plt.close(figure)

@@ -14,7 +14,7 @@ def model_findings(comparison):
     for (model, seeds), rows in comparison.groupby(["model", "seeds"], sort=False):
         shown = rows[~rows["subset"].str.contains("=")]
         parts = [
-            f"{row.subset} {number(row.auroc, row.auroc_low, row.auroc_high)}"
+            f"{row.subset} {number(row.auroc, row.auroc_low, row.auroc_high, 4)}"
             for row in shown.itertuples()
         ]
         overall = shown[shown["subset"] == "all"].iloc[0]
@@ -80,6 +80,12 @@ def reason(row, own, random, auroc_low):
     """Why a method is not better than random, as far as the tables can tell."""
     if not auroc_low > 0.5:
         return "the model is not better than chance, so there is little evidence to find"
+    difference = random.loc["all", "auc"] - row.auc
+    if row.auc_low > random.loc["all", "auc_high"]:
+        return (
+            f"mean AUC {-difference:.1f} points above random's, it ranks last what the decision "
+            f"needs; {row.flagged} of {row.n} maps are constant"
+        )
     if row.flagged > row.n / 5:
         return f"{row.flagged} of {row.n} maps are constant, so that their order is random"
     classes = [s for s in own.index if s.startswith("pred_") and s in random.index]
@@ -90,5 +96,7 @@ def reason(row, own, random, auroc_low):
             f"better than random for samples predicted {names} only; the other prediction "
             "survives the removal of its evidence"
         )
-    difference = random.loc["all", "auc"] - row.auc
-    return f"mean AUC {difference:.1f} points below random's, within the intervals (n = {row.n})"
+    side = "below" if difference > 0 else "above"
+    return (
+        f"mean AUC {abs(difference):.1f} points {side} random's, within the intervals (n = {row.n})"
+    )

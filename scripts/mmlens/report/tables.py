@@ -45,7 +45,7 @@ def comparison_table(comparison):
     chosen = comparison[~comparison["subset"].str.contains("=")]
     shown = chosen[["model", "seeds", "subset", "n"]].copy()
     for metric in ("auroc", "average_precision", "accuracy", "f1", "f1_macro", "brier", "ece"):
-        shown[metric] = with_interval(chosen, metric)
+        shown[metric] = with_interval(chosen, metric, 4 if metric == "auroc" else 3)
     return shown
 
 
