@@ -26,6 +26,12 @@ METHODS = {
 }
 
 
+def job_counts(planned):
+    """{rule: number of jobs, as text} from the output of a dry run."""
+    listing = (planned.stdout + planned.stderr).split("Job stats:")[-1].splitlines()
+    return dict(line.split() for line in listing if len(line.split()) == 2)
+
+
 @pytest.mark.parametrize("name", COLUMNS)
 def test_tables_have_their_columns(demo, name):
     table = pd.read_csv(demo / f"tables/{name}.csv")
@@ -86,6 +92,16 @@ def test_second_run_does_nothing(demo):
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_a_changed_setting_reruns_what_depends_on_it(demo):
+    planned = snakemake(
+        "--cores", "1", "-n", "--configfile", DEMO, "--config", "explain={samples: 20}",
+        directory=demo.parents[1],
+    )  # fmt: skip
+    counts = job_counts(planned)
+    assert counts["explain_model"] == "2"
+    assert not {"train_model", "build_samples", "evaluate_models"} & set(counts)
+
+
 def test_one_core_gives_the_same_bytes(demo, tmp_path):
     done = snakemake("--cores", "1", "--configfile", DEMO, directory=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,8 +112,7 @@ def test_one_figure_builds_only_what_it_needs(tmp_path):
     target = "results/test/figures/attributions/vilt_scratch.png"
     planned = snakemake("--cores", "1", "-n", target, "--configfile", DEMO, directory=tmp_path)
     assert planned.returncode == 0, planned.stderr
-    listing = (planned.stdout + planned.stderr).split("Job stats:")[-1].splitlines()
-    counts = dict(line.split() for line in listing if len(line.split()) == 2)
+    counts = job_counts(planned)
     assert counts["train_model"] == counts["explain_model"] == "1"
     assert counts["total"] == "7"
     assert not {"evaluate_models", "tabulate_explanations", "write_report"} & set(counts)

@@ -11,7 +11,7 @@ rule train_model:
         samples="results/{run}/data/samples.csv",
         tokenizer="results/{run}/data/tokenizer.json",
         stem=stem_weights,
-        audit=ancient("results/{run}/tables/audit.csv"),
+        audit="results/{run}/tables/audit.csv",
         lib=training_library,
     output:
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
