@@ -31,7 +31,7 @@ def roc_curves(predictions, samples):
                 y,
                 "-" if first else "--",
                 color=palette[model],
-                label=f"{label(model)} {area:.3f}" if first else None,
+                label=f"{label(model)} {area:.4f}" if first else None,
             )
         count = int(mask.sum() / test.groupby(["model", "seed"]).ngroups)
         axis.set(
