@@ -22,11 +22,11 @@ rule train_model:
         "results/{run}/logs/train_model/{model}/seed{seed}.log",
     benchmark:
         "results/{run}/benchmarks/train_model/{model}/seed{seed}.tsv"
+    # The longest jobs first, so that short ones fill the gaps at the end.
+    priority: 1
     conda:
         "../../envs/torch.yaml"
     threads: 1
-    # The longest jobs first, so that short ones fill the gaps at the end.
-    priority: 1
     resources:
         gpu=1,
         mem_mb=3000,

@@ -24,5 +24,7 @@ def training_curves(histories):
         axis.set_ylabel("validation AUROC", color="C0")
         right.set_ylabel("training loss", color="C3")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(loc="center right", fontsize="small")
+    # Below the panels: inside, it would hide a curve.
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
     return figure
