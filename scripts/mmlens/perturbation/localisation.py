@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from ..datasets.truth import coverage, decode_mask
+from ..datasets.truth import coverage, decode_mask, with_masks
 from ..evaluation.statistics import mean_interval
 from ..evaluation.subsets import prediction_subsets
 
@@ -53,7 +53,7 @@ def image_truth(truth, grids):
     named = truth[truth["named"] & truth["sample_id"].isin(grids)]
     return {
         row.sample_id: coverage(decode_mask(row), grids[row.sample_id]).ravel()
-        for row in named.itertuples()
+        for row in with_masks(named).itertuples()
     }
 
 
