@@ -31,6 +31,11 @@ def of_run(pattern, **wildcards):
     return expand(pattern, **{**named, **wildcards})
 
 
+def of_models(pattern):
+    """`of_run` of what only a run with models has."""
+    return of_run(pattern) if config["models"] else []
+
+
 def library(*parts):
     """Library files that a rule's results depend on.
 
@@ -54,7 +59,8 @@ def implementations(registry, names):
 def torch_library(models, *parts):
     """`library` of a job that computes with these models."""
     shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
-    base = ["device.py", "weights.py", "datasets/vocabulary.py", *shared]
+    datasets = ["datasets/images.py", "datasets/vocabulary.py"]
+    base = ["device.py", "weights.py", *datasets, *shared]
     return library(*base, *implementations(MODELS, models), *parts)
 
 
@@ -62,8 +68,8 @@ def reading_library():
     """`library` of the samples table: the reader of this kind of data, and what checks it."""
     # The generated data is read by the reader of the format it is written in.
     readers = implementations(DATASETS, {config["dataset"]["kind"], "hateful_memes"})
-    shared = [f"datasets/{name}.py" for name in ("reading", "samples", "truth", "vocabulary")]
-    return library(*readers, *shared)
+    shared = ["answers", "images", "reading", "records", "samples", "truth", "vocabulary"]
+    return library(*readers, *(f"datasets/{name}.py" for name in shared))
 
 
 def training_library(wildcards):
