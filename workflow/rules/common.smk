@@ -10,7 +10,7 @@ BASE = Path(os.path.relpath(workflow.basedir))
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
-from mmlens.datasets import DATASETS
+from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.models import MODELS
 
@@ -72,6 +72,13 @@ def reading_library():
     return library(*readers, *(f"datasets/{name}.py" for name in shared))
 
 
+def download_library():
+    """`library` of the downloads of this kind of data: what fetches it and what reads its lists."""
+    modules = implementations(DATASETS, [config["dataset"]["kind"]])
+    modules += implementations(DOWNLOADS, [config["dataset"]["kind"]]) if is_downloaded() else []
+    return library(*modules, "datasets/versions.py", "download")
+
+
 def training_library(wildcards):
     return torch_library([wildcards.model], "training")
 
@@ -101,12 +108,26 @@ def training_settings(wildcards):
     return ordered(config["training_of"].get(wildcards.model, config["training"]))
 
 
+def is_downloaded():
+    """Whether the raw files of this run's data set are downloaded: nobody says where they are."""
+    dataset = config["dataset"]
+    return "root" not in dataset and dataset["kind"] in DOWNLOADS.names()
+
+
+def download_settings(wildcards):
+    """Section dataset, with the folder that its files are downloaded to."""
+    return ordered(
+        {**config["dataset"], "root": f"resources/downloads/{config['dataset']['kind']}"}
+    )
+
+
 def dataset_settings(wildcards):
-    """Section dataset, with the folder where generated files were written."""
-    settings = dict(config["dataset"])
+    """Section dataset, with the folder where its files are, without where they come from."""
+    settings = download_settings(wildcards) if is_downloaded() else dict(config["dataset"])
     if settings["kind"] == "generated":
         settings["root"] = f"results/{wildcards.run}/data/generated"
-    return ordered(settings)
+    from_where = ("accept_licence", "sources")
+    return ordered({key: settings[key] for key in settings if key not in from_where})
 
 
 def dataset_files(wildcards):
@@ -116,10 +137,14 @@ def dataset_files(wildcards):
     if settings["kind"] == "generated":
         return [str(root)]
     files = [*settings.get("files", {}).values(), *settings.get("instances", {}).values()]
+    files += [*settings.get("fine_grained", {}).values()]
     paths = [root / name for name in files + [settings[k] for k in ("table",) if k in settings]]
+    # What is downloaded lies there or not; its list is there whenever the files are.
+    downloads = [f"results/{wildcards.run}/data/downloads.csv"] if is_downloaded() else []
+    paths = [] if downloads else paths
     paths += [Path(settings["groups"]["table"])] if "groups" in settings else []
     # A missing file is reported by the reader, with its key and remedy, not by Snakemake.
-    return [str(path) for path in paths if path.is_file()]
+    return downloads + [str(path) for path in paths if path.is_file()]
 
 
 def stem_weights(wildcards):
@@ -139,6 +164,8 @@ def benchmark_files(wildcards):
     single += ["draw_training_curves", "draw_roc_curves", "draw_confusion_matrices"]
     if config["dataset"]["kind"] == "generated":
         single.append("generate_dataset")
+    if is_downloaded():
+        single.append("fetch_dataset")
     if config["stem"]["pretrain"]:
         single.append("pretrain_stem")
     names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]

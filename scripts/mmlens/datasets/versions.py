@@ -7,7 +7,7 @@ from ..table import read_table
 VERSIONS = Path(__file__).parents[3] / "resources/data_versions.csv"
 
 
-def read_versions(dataset, path=VERSIONS):
+def read_versions(dataset):
     """Sources of a data set.
 
     Returns
@@ -15,7 +15,7 @@ def read_versions(dataset, path=VERSIONS):
     {name: {url, version, size, sha256, licence, note}}; size is an int, and size and sha256 are
     None where they are not known.
     """
-    table = read_table(path)
+    table = read_table(VERSIONS)
     rows = table[table["dataset"] == dataset].drop(columns="dataset").to_dict("records")
     return {
         row.pop("name"): {
@@ -25,3 +25,10 @@ def read_versions(dataset, path=VERSIONS):
         }
         for row in rows
     }
+
+
+def expected(dataset, url):
+    """{"size": ..., "sha256": ...} that a file of this address should have; None if not known."""
+    rows = read_versions(dataset).values()
+    row = next((row for row in rows if row["url"] == url), {})
+    return {key: row.get(key) for key in ("size", "sha256")}
