@@ -99,10 +99,18 @@ def opened(archive):
 
 
 def check_end(content):
-    """tarfile.ReadError if a tar archive lacks the block of zeros behind its last member."""
+    """Read a tar archive to its end, where tarfile itself does not look.
+
+    Raises
+    ------
+    tarfile.ReadError if it lacks the block of zeros behind its last member, and what the
+    decompression raises if its checksum is wrong or missing.
+    """
     content.fileobj.seek(content.offset)
-    if not content.fileobj.read(tarfile.BLOCKSIZE):
+    if len(content.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("the end of the archive is missing")
+    while content.fileobj.read(CHUNK):
+        pass
 
 
 def of_zip(content, info):
@@ -134,7 +142,7 @@ def check_members(archive, members, chosen, absent, folder, largest):
             )
     problems += [
         f"{archive}: member {member.name!r} is a link or a device, expected files and folders "
-        f"only; nothing done"
+        f"only; not unpacked"
         for member in chosen
         if member.kind == "other"
     ]
@@ -142,7 +150,7 @@ def check_members(archive, members, chosen, absent, folder, largest):
     if total > largest:
         problems.append(
             f"{archive}: its members have {total} bytes unpacked, expected at most {largest}; "
-            f"nothing done"
+            f"not unpacked"
         )
     if problems:
         raise DownloadError(problems)

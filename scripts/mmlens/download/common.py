@@ -1,6 +1,7 @@
 """What all ways of downloading share: the error, the record of a file, its checks."""
 
 import json
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +135,8 @@ def html_page(first, content_type=""):
     text = first.decode("utf-8", "replace")
     if "quota" in text.lower() or "too many users" in text.lower():
         return "an HTML page came that says the quota of downloads is exceeded"
-    title = text.partition("<title>")[2].partition("</title>")[0].strip()
-    return f"an HTML page came (title {title[:80]!r})"
+    title = re.search(r"<title>\s*(.*?)\s*</title>", text, re.IGNORECASE | re.DOTALL)
+    return f"an HTML page came (title {title[1][:80] if title else ''!r})"
 
 
 def check_space(folder, needed):
