@@ -9,9 +9,16 @@ from snakemake.exceptions import WorkflowError
 BASE = Path(os.path.relpath(workflow.basedir))
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
-from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.config import (
+    ConfigError,
+    complete_config,
+    is_frozen,
+    modalities_read,
+    read_schema,
+)
 from mmlens.datasets import DATASETS
 from mmlens.explanation import METHODS
+from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
 
 
@@ -55,6 +62,8 @@ def torch_library(models, *parts):
     """`library` of a job that computes with these models."""
     shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
     base = ["device.py", "weights.py", "datasets/vocabulary.py", *shared]
+    if any(is_frozen(model) for model in models):
+        base += [f"features/{name}.py" for name in ("reader", "store")]
     return library(*base, *implementations(MODELS, models), *parts)
 
 
@@ -116,10 +125,43 @@ def dataset_files(wildcards):
     return [str(path) for path in paths if path.is_file()]
 
 
+def extractor_library(wildcards):
+    """`library` of a job that extracts features."""
+    names = ("__init__", "base", "extract", "normalise", "store")
+    modules = [f"features/{name}.py" for name in names]
+    own = implementations(EXTRACTORS, [wildcards.extractor])
+    return library("device.py", "weights.py", *modules, *own)
+
+
+def extractor_settings(wildcards):
+    """Arguments of one extractor."""
+    return ordered(config["features"]["settings"].get(wildcards.extractor, {}))
+
+
+def cache_settings(wildcards):
+    """Section features without what does not concern the cache."""
+    names = ("batch_size", "cache", "dtype", "keep_decoded", "shard")
+    return {name: config["features"][name] for name in names}
+
+
+def model_features(wildcards):
+    """Index of the cached features that a model reads, if it is one on frozen features."""
+    if not is_frozen(wildcards.model):
+        return []
+    features = config["features"]
+    extractor = features["of"].get(wildcards.model, features["extractors"][0])
+    return [f"results/{wildcards.run}/features/{extractor}/index.parquet"]
+
+
 def stem_weights(wildcards):
     """Weights of the pretrained stem, where the run has one."""
     wanted = config["stem"]["pretrain"]
     return [f"results/{wildcards.run}/features/stem/stem.safetensors"] if wanted else []
+
+
+def model_stem(wildcards):
+    """Weights of the pretrained stem for a model that starts from it."""
+    return [] if is_frozen(wildcards.model) else stem_weights(wildcards)
 
 
 def stem_facts(wildcards):
@@ -135,6 +177,7 @@ def benchmark_files(wildcards):
         single.append("generate_dataset")
     if config["stem"]["pretrain"]:
         single.append("pretrain_stem")
+    single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
     names += ["train_model/{model}/seed{seed}", "explain_model/{model}/seed{seed}"]
     return [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]

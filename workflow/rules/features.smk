@@ -1,4 +1,13 @@
-# Visual features: the convolutional stem that all models share.
+# Visual features: the convolutional stem that models share, and features of frozen extractors.
+
+
+rule features:
+    input:
+        expand(
+            "results/{run}/features/{extractor}/index.parquet",
+            run=config["run"],
+            extractor=config["features"]["extractors"],
+        ),
 
 
 rule pretrain_stem:
@@ -32,3 +41,31 @@ rule pretrain_stem:
         seed=min(config["seeds"]),
     script:
         "../../scripts/pretrain_stem.py"
+
+
+rule extract_features:
+    input:
+        samples="results/{run}/data/samples.csv",
+        lib=extractor_library,
+    # The features themselves lie in the cache, which all runs share and Snakemake never deletes.
+    output:
+        index="results/{run}/features/{extractor}/index.parquet",
+        facts="results/{run}/features/{extractor}/facts.json",
+    log:
+        "results/{run}/logs/extract_features/{extractor}.log",
+    benchmark:
+        "results/{run}/benchmarks/extract_features/{extractor}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["features"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=extractor_settings,
+        features=cache_settings,
+        device=config["device"],
+        torch_threads=config["torch_threads"],
+    script:
+        "../../scripts/extract_features.py"

@@ -1,0 +1,52 @@
+"""Small checkpoints with random weights, made by the tests in the formats of the real ones."""
+
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet152
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+from transformers import (
+    BitImageProcessor,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+
+def small_checkpoints(folder):
+    """{extractor: arguments}: networks with random weights, in the formats of the real ones."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small |= {"intermediate_size": 32, "image_size": 32, "patch_size": 8}
+    clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**small, projection_dim=12))
+    crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    save(folder / "clip", clip, CLIPImageProcessor(**crop))
+    dino = Dinov2Model(Dinov2Config(**small, mlp_ratio=2))
+    crop = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
+    save(folder / "dinov2", dino, BitImageProcessor(**crop, do_center_crop=True))
+    siglip = SiglipVisionModel(SiglipVisionConfig(**small))
+    stretch = {"height": 32, "width": 32}
+    save(folder / "siglip2", siglip, SiglipImageProcessor(size=stretch, resample=2))
+    torch.save(resnet152().state_dict(), folder / "resnet.pth")
+    network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
+    save_file(network.state_dict(), folder / "fasterrcnn.safetensors")
+    return {
+        "clip": {"weights": str(folder / "clip")},
+        "dinov2": {"weights": str(folder / "dinov2")},
+        "siglip2": {"weights": str(folder / "siglip2")},
+        "resnet": {"weights": str(folder / "resnet.pth")},
+        "fasterrcnn": {
+            "weights": str(folder / "fasterrcnn.safetensors"),
+            "architecture": "fasterrcnn_mobilenet_v3_large_320_fpn",
+            "threshold": 0.0,
+        },
+    }
+
+
+def save(folder, model, processor):
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
