@@ -63,7 +63,7 @@ def test_defaults_are_filled_and_the_argument_is_left_alone():
     assert full["model"] == {"width": 32, "heads": 2, "image_size": 96}
     assert full["training"]["masked_words"] == {"weight": 1.0, "probability": 0.4, "label": 0}
     own = full["training_of"]["vilt_scratch"]
-    assert own["epochs"] == 6
+    assert own["epochs"] == 5
     assert own["masked_words"] == {**full["training"]["masked_words"], "weight": 3.0}
     assert own["lr"] == full["training"]["lr"]
     assert full["perturbation"]["steps"] == [0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1]
@@ -139,6 +139,11 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
         ({"training_of": {"vilt_scrach": {}}}, "training_of: unknown model", "vilt_scratch"),
         ({"explain": {"grad_cam_layers": {"vit": {}}}}, "explain.grad_cam_layers: unknown model",
          "vilt_scratch"),
+        ({"models": ["blip_frozen"]}, "features.extractors: empty", "blip_frozen read features"),
+        ({"features": {"extractors": ["resnet50"]}}, "unknown extractor 'resnet50'", "resnet"),
+        ({"features": {"settings": {"clipp": {}}}}, "unknown extractor 'clipp'", "clip"),
+        ({"features": {"of": {"blip_frozen": "clip"}}}, "features.of.blip_frozen: 'clip' is not",
+         "add it"),
     ],
 )  # fmt: skip
 def test_mistake_is_named_with_key_found_and_expected(changes, found, expected):
@@ -158,7 +163,7 @@ def test_unknown_model_and_kind_name_the_known_ones():
     problems = problems_of(config_with({"models": ["vilt_scratch", "clip_scrath"]}))
     assert problems == [
         "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
-        "vilt_scratch? known are blip_scratch, clip_scratch, image_only, text_only, "
+        "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, text_only, "
         "vilbert_scratch, vilt_scratch"
     ]
     config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})

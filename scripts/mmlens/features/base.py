@@ -91,8 +91,8 @@ class Extractor(ABC):
     geometry = None
     reads_images = True
     grid = None
-    tokens: int
-    width: int
+    tokens = 0
+    width = 0
     version = 1  # raised when the code changes what comes out
 
     @abstractmethod

@@ -60,7 +60,8 @@ def extract(samples, extractor, *, cache, dtype, shard, batch_size, threads, kee
             for chunk in chunks:
                 arrays = compute(extractor, source, chunk, batch_size, device, progress)
                 if not source.problems:
-                    arrays["features"] = stored(arrays["features"], dtype)
+                    if "features" in arrays:
+                        arrays["features"] = stored(arrays["features"], dtype)
                     store.add(chunk["key"].tolist(), arrays)
         if source.problems:
             raise DataError("features", source.problems)
@@ -105,9 +106,9 @@ def compute(extractor, source, chunk, batch_size, device, progress):
             batch = batch.to(device)
         arrays = extractor.extract(batch)
         count = len(rows)
-        if "boxes" not in arrays:
+        if extractor.grid:
             arrays["boxes"] = grid_boxes(extractor, rows)
-        arrays.setdefault("valid", np.ones((count, extractor.tokens), bool))
+            arrays["valid"] = np.ones((count, extractor.tokens), bool)
         parts.append(arrays)
         progress.update(count)
     if source.problems:

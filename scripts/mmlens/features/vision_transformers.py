@@ -29,7 +29,8 @@ class VisionTransformer(Extractor):
     default = None
 
     def __init__(self, weights=None):
-        folder = checkpoint_folder(self.name, weights or self.default)
+        key = f"features.settings.{self.name}.weights"
+        folder = checkpoint_folder(key, weights or self.default)
         self.weights = weights_hash(folder)
         self.network, loaded = self.architecture.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True, dtype="float32"
@@ -90,14 +91,16 @@ class SigLip2(VisionTransformer):
     default = "google/siglip2-base-patch16-224"
 
 
-def checkpoint_folder(name, weights):
-    """A local folder of a checkpoint: `weights` itself, or what the hub has under that name."""
+def checkpoint_folder(key, weights):
+    """A local folder of a checkpoint: `weights` itself, or what the hub has under that name.
+
+    key : of the config, for the message of a DataError
+    """
     if Path(weights).is_dir():
         return Path(weights)
     try:
-        return Path(snapshot_download(weights, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(weights, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
     except Exception as error:  # the hub's client and its HTTP library raise a dozen kinds
-        key = f"features.settings.{name}.weights"
         problem = f"{key}: {weights} is no folder, and the hub did not give it ({error})"
         raise DataError("features", [problem]) from None
 
