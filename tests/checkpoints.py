@@ -5,7 +5,12 @@ from safetensors.torch import save_file
 from torchvision.models import resnet152
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from transformers import (
+    BertTokenizerFast,
     BitImageProcessor,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -50,3 +55,26 @@ def small_checkpoints(folder):
 def save(folder, model, processor):
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def small_captioner(folder):
+    """Path of a BLIP captioner with random weights, which names the words of its vocabulary."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]"]
+    words += ["a", "cat", "dog", "red", "two", "big", "house", "runs", "blue"]
+    folder.mkdir(parents=True)
+    torch.manual_seed(3)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small |= {"intermediate_size": 32}
+    tokens = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = {**small, **tokens, "vocab_size": len(words), "encoder_hidden_size": 16}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh weights hardly differ between images
+            parameter += 0.3 * torch.randn_like(parameter)
+        model.text_decoder.cls.predictions.bias[:7] = -10
+    model.save_pretrained(folder)
+    tokenizer = BertTokenizerFast(vocab={word: k for k, word in enumerate(words)})
+    image_processor = BlipImageProcessor(size={"height": 32, "width": 32})
+    BlipProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder

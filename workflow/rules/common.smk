@@ -177,6 +177,8 @@ def benchmark_files(wildcards):
         single.append("generate_dataset")
     if config["stem"]["pretrain"]:
         single.append("pretrain_stem")
+    if config["captions"]["enabled"]:
+        single.append("caption_images")
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
     names += ["train_model/{model}/seed{seed}", "explain_model/{model}/seed{seed}"]
@@ -202,3 +204,9 @@ def name_reports():
 
 config.update(checked(config))
 name_reports()
+# Folders of the samples table before and after captions are joined to its texts; every later
+# stage reads data/, so with captions the plain table lies elsewhere, and without them nothing
+# asks for the other.
+SAMPLED, CAPTIONED = (
+    ("data/plain", "data") if config["captions"]["enabled"] else ("data", "data/captioned")
+)

@@ -33,9 +33,9 @@ rule build_samples:
         files=dataset_files,
         lib=reading_library(),
     output:
-        samples="results/{run}/data/samples.csv",
+        samples=f"results/{{run}}/{SAMPLED}/samples.csv",
         truth="results/{run}/data/truth.parquet",
-        tokenizer="results/{run}/data/tokenizer.json",
+        tokenizer=f"results/{{run}}/{SAMPLED}/tokenizer.json",
         quality="results/{run}/tables/quality.csv",
     log:
         "results/{run}/logs/build_samples.log",

@@ -69,3 +69,46 @@ rule extract_features:
         torch_threads=config["torch_threads"],
     script:
         "../../scripts/extract_features.py"
+
+
+# Only asked for with captions.enabled; see SAMPLED and CAPTIONED in common.smk.
+rule caption_images:
+    input:
+        samples=f"results/{{run}}/{SAMPLED}/samples.csv",
+        lib=library(
+            "device.py",
+            "datasets/vocabulary.py",
+            *[
+                f"features/{name}.py"
+                for name in (
+                    "base",
+                    "captions",
+                    "extract",
+                    "normalise",
+                    "store",
+                    "vision_transformers",
+                )
+            ],
+        ),
+    output:
+        captions=f"results/{{run}}/{CAPTIONED}/captions.parquet",
+        samples=f"results/{{run}}/{CAPTIONED}/samples.csv",
+        tokenizer=f"results/{{run}}/{CAPTIONED}/tokenizer.json",
+    log:
+        "results/{run}/logs/caption_images.log",
+    benchmark:
+        "results/{run}/benchmarks/caption_images.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["features"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        captions=section("captions"),
+        features=cache_settings,
+        device=config["device"],
+        torch_threads=config["torch_threads"],
+    script:
+        "../../scripts/caption_images.py"

@@ -1,7 +1,7 @@
 """Captions of images by BLIP, generated once and kept in the same cache as features."""
 
 import numpy as np
-from transformers import BertTokenizerFast, BlipForConditionalGeneration
+from transformers import AutoTokenizer, BlipForConditionalGeneration
 
 from ..table import DataError
 from .base import Extractor, weights_hash
@@ -29,7 +29,7 @@ class Captions(Extractor):
         if missing:
             raise DataError("weights", [f"{folder}: no tensor {name}" for name in missing])
         self.network.eval().requires_grad_(False)
-        self.tokenizer = BertTokenizerFast.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.geometry, self.mean, self.std = read_processor(folder)
 
     def settings(self):
@@ -56,5 +56,8 @@ class Captions(Extractor):
 
 
 def joined(texts, captions, separator):
-    """Texts with their captions after them: text, separator, caption; lists of str."""
-    return [f"{text}{separator}{caption}" for text, caption in zip(texts, captions, strict=True)]
+    """list of str: each text, `separator`, its caption; the text alone where the caption is ""."""
+    return [
+        f"{text}{separator}{caption}" if caption else text
+        for text, caption in zip(texts, captions, strict=True)
+    ]
