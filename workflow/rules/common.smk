@@ -144,13 +144,17 @@ def cache_settings(wildcards):
     return {name: config["features"][name] for name in names}
 
 
+def frozen_models():
+    """{model: extractor} of the run's models on frozen features."""
+    features = config["features"]
+    frozen = [model for model in config["models"] if is_frozen(model)]
+    return {model: features["of"].get(model, features["extractors"][0]) for model in frozen}
+
+
 def model_features(wildcards):
     """Index of the cached features that a model reads, if it is one on frozen features."""
-    if not is_frozen(wildcards.model):
-        return []
-    features = config["features"]
-    extractor = features["of"].get(wildcards.model, features["extractors"][0])
-    return [f"results/{wildcards.run}/features/{extractor}/index.parquet"]
+    extractor = frozen_models().get(wildcards.model)
+    return [f"results/{wildcards.run}/features/{extractor}/index.parquet"] if extractor else []
 
 
 def stem_weights(wildcards):
