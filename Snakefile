@@ -14,7 +14,7 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     run=config["run"],
-    model="|".join(config["models"]),
+    model="|".join(config["models"]) or "(?!)",  # without models, what matches nothing
     seed=r"\d+",
     extractor="|".join(EXTRACTORS.names()),
 

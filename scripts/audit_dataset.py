@@ -10,7 +10,8 @@ from mmlens.datasets.audit import audit, check
 from mmlens.table import DataError, read_samples, write_csv
 
 enforce = snakemake.params.enforce
-table = audit(read_samples(snakemake.input.samples), pd.read_parquet(snakemake.input.truth))
+samples = read_samples(snakemake.input.samples)
+table = audit(samples, pd.read_parquet(snakemake.input.truth))
 print(table.to_string(index=False))
 if enforce:
     try:

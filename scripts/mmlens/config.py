@@ -183,14 +183,21 @@ def check_values(config):
     steps = config["perturbation"]["steps"]
     if steps != sorted(steps) or steps[0] != 0 or steps[-1] != 1:
         problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")
+    if dataset["kind"] not in DATASETS.names():
+        return problems
+    task = DATASETS.attribute(dataset["kind"], "task", "binary")
+    if config["models"] and task != "binary":
+        problems.append(
+            f"models: found {', '.join(config['models'])}, which learn labels 0 and 1, but "
+            f"dataset.kind {dataset['kind']} has {task}; set models: [] to build its data"
+        )
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
-    known_kind = dataset["kind"] in DATASETS.names()
-    if config["stem"]["pretrain"] and known_kind and not has_masks:
+    if config["models"] and config["stem"]["pretrain"] and task == "binary" and not has_masks:
         problems.append(
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
             "add them or set stem.pretrain: false"
         )
-    return problems + check_features(config)
+    return problems + check_features(config) + check_vqa(dataset)
 
 
 def check_features(config):
@@ -209,13 +216,32 @@ def check_features(config):
     return problems
 
 
+def check_vqa(dataset):
+    """Problems with keys of a data set of kind vqa that exclude or need each other."""
+    if dataset["kind"] != "vqa":
+        return []
+    order = dataset["vocabulary"]
+    problems = []
+    if order == "train" and "train_annotations" not in dataset:
+        problems.append("dataset.train_annotations: missing; vocabulary train is made from it")
+    unused = "answers" if order == "train" else "train_annotations"
+    if unused in dataset:
+        problems.append(f"dataset.{unused}: not used with dataset.vocabulary {order}; remove it")
+    return problems
+
+
 def is_frozen(model):
     """Whether a model reads cached features instead of pixels, without importing it."""
     return MODELS.attribute(model, "frozen", False)
 
 
 def modalities_read(models):
-    """Modalities that at least one of these models reads, without importing any."""
+    """Modalities that at least one of these models reads, without importing any; all without any.
+
+    Data that is built before there are models for it is to be complete.
+    """
+    if not models:
+        return ["image", "text"]
     return sorted({m for name in models for m in MODELS.attribute(name, "modalities")})
 
 

@@ -3,6 +3,10 @@
 One row per sample. Columns: sample_id (a string, never an int), split, image (path of the image
 file), text, label (0 or 1), cluster_id (what intervals resample: the quad where there is one,
 else the image), image_sha256, width, height; optional quad_id and any group_*.
+
+A data set of more than two classes has, as label, an index into its classes.csv, and label_name,
+targets (JSON list of all classes present) and captions (JSON list); one of answers has -1 where
+no answer is in its vocabulary, and label_name and answers (JSON {answer: soft score}).
 """
 
 import csv
@@ -22,6 +26,12 @@ REQUIRED = (
     "width",
     "height",
 )
+# Columns that a data set of this task may have; the last one of each tells the task.
+TASK_COLUMNS = {
+    "binary": (),
+    "classes": ("label_name", "captions", "targets"),
+    "answers": ("label_name", "answers"),
+}
 INTEGERS = ("label", "width", "height", "n")
 SHOWN_PROBLEMS = 100
 
@@ -82,6 +92,12 @@ def read_samples(path):
         problem = f"{path}: no column {', '.join(missing)}; found {', '.join(frame.columns)}"
         raise DataError("samples table", [problem])
     return frame.astype({column: int for column in INTEGERS if column in frame})
+
+
+def task_of(frame):
+    """The task of a samples table, told by its columns: binary, classes or answers."""
+    found = (task for task in ("answers", "classes") if TASK_COLUMNS[task][-1] in frame)
+    return next(found, "binary")
 
 
 def group_columns(frame):

@@ -232,3 +232,47 @@ def test_missing_kind_is_one_problem():
 def test_float_is_no_integer(changes):
     (problem,) = problems_of(config_with(changes))
     assert "(float), expected a value of type integer" in problem
+
+
+COCO = {"kind": "coco", "root": "data"}
+VQA = {"kind": "vqa", "root": "data"}
+
+
+@pytest.mark.parametrize(("dataset", "task"), [(COCO, "classes"), (VQA, "answers")])
+def test_models_of_two_labels_are_refused_where_there_are_more(dataset, task):
+    (problem,) = problems_of(config_with(dataset=dataset))
+    assert problem == (
+        f"models: found text_only, vilt_scratch, which learn labels 0 and 1, but dataset.kind "
+        f"{dataset['kind']} has {task}; set models: [] to build its data"
+    )
+    full = complete_config(config_with({"models": []}, dataset=dataset), SCHEMA)
+    assert full["dataset"]["count"] == 1000
+    assert full["dataset"]["broken"] == "exclude"
+
+
+def test_choice_of_all_images_is_null():
+    config = config_with({"models": []}, dataset={**COCO, "count": None})
+    assert complete_config(config, SCHEMA)["dataset"]["count"] is None
+    (problem,) = problems_of(config_with({"models": []}, dataset={**COCO, "count": 0}))
+    assert problem.startswith("dataset.count: found 0 (int), expected at least 1")
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"vocabulary": "train"}, "dataset.train_annotations: missing"),
+        ({"train_annotations": "t.json"}, "not used with dataset.vocabulary vilt; remove it"),
+        ({"vocabulary": "lxmert", "train_annotations": "t.json"}, "dataset.vocabulary lxmert;"),
+        (
+            {"vocabulary": "train", "train_annotations": "t.json", "answers": "a.json"},
+            "dataset.answers: not used with dataset.vocabulary train; remove it",
+        ),
+    ],
+)
+def test_keys_of_vqa_that_need_or_exclude_each_other(more, found):
+    (problem,) = problems_of(config_with({"models": []}, dataset={**VQA, **more}))
+    assert found in problem
+
+
+def test_no_model_reads_everything():
+    assert modalities_read([]) == ["image", "text"]

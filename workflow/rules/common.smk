@@ -38,6 +38,11 @@ def of_run(pattern, **wildcards):
     return expand(pattern, **{**named, **wildcards})
 
 
+def of_models(pattern):
+    """`of_run` of what only a run with models has."""
+    return of_run(pattern) if config["models"] else []
+
+
 def library(*parts):
     """Library files that a rule's results depend on.
 
@@ -61,7 +66,8 @@ def implementations(registry, names):
 def torch_library(models, *parts):
     """`library` of a job that computes with these models."""
     shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
-    base = ["device.py", "weights.py", "datasets/vocabulary.py", *shared]
+    datasets = ["datasets/images.py", "datasets/vocabulary.py"]
+    base = ["device.py", "weights.py", *datasets, *shared]
     if any(is_frozen(model) for model in models):
         base += [f"features/{name}.py" for name in ("reader", "store")]
     return library(*base, *implementations(MODELS, models), *parts)
@@ -71,8 +77,8 @@ def reading_library():
     """`library` of the samples table: the reader of this kind of data, and what checks it."""
     # The generated data is read by the reader of the format it is written in.
     readers = implementations(DATASETS, {config["dataset"]["kind"], "hateful_memes"})
-    shared = [f"datasets/{name}.py" for name in ("reading", "samples", "truth", "vocabulary")]
-    return library(*readers, *shared)
+    shared = ["answers", "images", "reading", "records", "samples", "truth", "vocabulary"]
+    return library(*readers, *(f"datasets/{name}.py" for name in shared))
 
 
 def training_library(wildcards):
@@ -130,7 +136,7 @@ def extractor_library(wildcards):
     names = ("__init__", "base", "extract", "normalise", "store")
     modules = [f"features/{name}.py" for name in names]
     own = implementations(EXTRACTORS, [wildcards.extractor])
-    return library("device.py", "weights.py", *modules, *own)
+    return library("device.py", "weights.py", "datasets/images.py", *modules, *own)
 
 
 def extractor_settings(wildcards):

@@ -36,6 +36,8 @@ rule build_samples:
         samples=f"results/{{run}}/{SAMPLED}/samples.csv",
         truth="results/{run}/data/truth.parquet",
         tokenizer=f"results/{{run}}/{SAMPLED}/tokenizer.json",
+        classes="results/{run}/data/classes.csv",
+        images="results/{run}/data/images.csv",
         quality="results/{run}/tables/quality.csv",
     log:
         "results/{run}/logs/build_samples.log",
@@ -43,7 +45,7 @@ rule build_samples:
         "results/{run}/benchmarks/build_samples.tsv"
     conda:
         "../../envs/data.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=60,
@@ -51,6 +53,7 @@ rule build_samples:
         dataset=dataset_settings,
         sample=section("sample"),
         modalities=modalities_read(config["models"]),
+        tasks=["binary"] if config["models"] else [],
     script:
         "../../scripts/build_samples.py"
 

@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         of_run("results/{run}/metrics/{model}/seed{seed}.json"),
-        of_run("results/{run}/tables/comparison.csv"),
+        of_models("results/{run}/tables/comparison.csv"),
 
 
 rule evaluate_models:

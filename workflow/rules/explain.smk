@@ -4,7 +4,7 @@
 rule explain:
     input:
         of_run("results/{run}/attributions/{model}/seed{seed}.parquet"),
-        of_run("results/{run}/tables/localisation.csv"),
+        of_models("results/{run}/tables/localisation.csv"),
 
 
 rule explain_model:
@@ -47,7 +47,7 @@ rule draw_attributions:
         truth="results/{run}/data/truth.parquet",
         predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
         attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
-        lib=library("figures/style.py", "figures/attributions.py"),
+        lib=library("datasets/images.py", "figures/style.py", "figures/attributions.py"),
     output:
         svg=report(
             "results/{run}/figures/attributions/{model}.svg",

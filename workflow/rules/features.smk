@@ -77,6 +77,7 @@ rule caption_images:
         samples=f"results/{{run}}/{SAMPLED}/samples.csv",
         lib=library(
             "device.py",
+            "datasets/images.py",
             "datasets/vocabulary.py",
             *[
                 f"features/{name}.py"

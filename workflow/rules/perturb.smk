@@ -3,8 +3,8 @@
 
 rule perturb:
     input:
-        of_run("results/{run}/tables/perturbation_auc.csv"),
-        of_run("results/{run}/tables/localisation.csv"),
+        of_models("results/{run}/tables/perturbation_auc.csv"),
+        of_models("results/{run}/tables/localisation.csv"),
 
 
 rule tabulate_explanations:

@@ -1,9 +1,9 @@
 # Figures as a whole, costs, and the comparison report.
 
 FIGURES = [
-    *of_run("results/{run}/figures/training_curves/all_models.svg"),
-    *of_run("results/{run}/figures/roc_curves/all_models.svg"),
-    *of_run("results/{run}/figures/confusion_matrices/all_models.svg"),
+    *of_models("results/{run}/figures/training_curves/all_models.svg"),
+    *of_models("results/{run}/figures/roc_curves/all_models.svg"),
+    *of_models("results/{run}/figures/confusion_matrices/all_models.svg"),
     *of_run("results/{run}/figures/attributions/{model}.svg"),
     *of_run("results/{run}/figures/perturbation_curves/{model}.svg"),
 ]
@@ -16,7 +16,7 @@ rule figures:
 
 rule summary:
     input:
-        of_run("results/{run}/report/index.html"),
+        of_models("results/{run}/report/index.html"),
 
 
 rule measure_cost:

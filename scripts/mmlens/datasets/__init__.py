@@ -4,3 +4,8 @@ from ..registry import Registry
 
 DATASETS = Registry("dataset", __name__)
 register_dataset = DATASETS.register
+
+# fetch(settings) -> records {path, url, size, sha256, etag, licence}, for data sets whose raw
+# files can be downloaded; they land below settings["root"].
+DOWNLOADS = Registry("download", __name__)
+register_download = DOWNLOADS.register

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import MaxAbsScaler
 
 from ..metrics import auroc
-from ..table import DataError
+from ..table import DataError, task_of
 
 MAX_WITHOUT_BINDING = 0.55
 NO_LIMIT = NOT_DEFINED = float("nan")
@@ -36,9 +36,11 @@ def audit(samples, truth):
         image) of the split test, that is the mean label of its samples with that text;
     words_and_counts : AUROC on test of a logistic regression, fitted on train, on bag of words,
         object counts, and counts of the objects that the text names.
+    There are no rows where labels are not binary, for which these checks are not defined.
     """
     rows = []
-    for stratum, mask in strata(samples):
+    binary = task_of(samples) == "binary"
+    for stratum, mask in strata(samples) if binary else ():
         chosen = samples[mask]
         test = chosen[chosen["split"] == "test"]
         for check, column in (("text_bound", "text"), ("image_bound", "image_sha256")):

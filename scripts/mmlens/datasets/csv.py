@@ -1,11 +1,14 @@
 """A user's own table: columns image, text, label; optional sample_id, split and group_*."""
 
+import json
 from pathlib import Path
 
 from ..files import seed_from
 from ..table import DataError, read_table
 from . import register_dataset
+from .answers import best_answer, frequent_answers, is_score
 from .reading import Reading
+from .records import is_encodable
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -17,6 +20,10 @@ def read(settings):
     Without a column split, samples are split 70/10/20 by a hash of their image (of their text
     where there is no image), so that one image never crosses splits. Without a column sample_id,
     ids are row1, row2, ...
+
+    In place of label there may be answers: a plain answer, or {answer: score} in JSON, {} for a
+    sample without an answer. The label is then the index of the best answer in the vocabulary:
+    the answers of the split train, the most frequent first; -1 for a sample with none of them.
 
     Parameters
     ----------
@@ -32,7 +39,10 @@ def read(settings):
         frame = read_table(path)
     except DataError as error:
         return Reading.unreadable(error.problems)
-    missing = [column for column in ("image", "text", "label") if column not in frame]
+    if {"label", "answers"} <= set(frame.columns):
+        return Reading.unreadable([f"{path}: columns label and answers; keep one of them"])
+    target = "answers" if "answers" in frame else "label"
+    missing = [column for column in ("image", "text", target) if column not in frame]
     if missing:
         found = ", ".join(frame.columns)
         return Reading.unreadable([f"{path}: no column {', '.join(missing)}; found {found}"])
@@ -44,12 +54,53 @@ def read(settings):
         units = frame["image"].where(frame["image"] != "", frame["text"])
         frame["split"] = [split_of(unit, settings.get("seed", 0)) for unit in units]
     frame["image"] = [str(root / name) if name else "" for name in frame["image"]]
+    problems = []
     return Reading(
         frame,
-        [],
+        problems,
         settings.get("groups"),
         {s: root / f for s, f in (settings.get("instances") or {}).items()},
+        **(with_answers(frame, path, problems) if target == "answers" else {}),
     )
+
+
+def with_answers(frame, path, problems):
+    """Turn the column answers into labels; task and vocabulary for the `Reading`."""
+    scores = [scores_of(cell) for cell in frame["answers"]]
+    for at, cell, found in zip(frame["at"], frame["answers"], scores, strict=True):
+        if found is None:
+            problems.append(
+                f"{at}: answers {cell[:60]!r}; expected an answer, or scores above 0 up to 1 in "
+                f'JSON, such as {{"yes": 1, "no": 0.3}}'
+            )
+    frame["answers"] = [json.dumps(found or {}, ensure_ascii=False) for found in scores]
+    train = [
+        answer
+        for split, found in zip(frame["split"], scores, strict=True)
+        if split == "train" and found
+        for answer in found
+    ]
+    vocabulary = frequent_answers(train)
+    if not vocabulary:
+        problems.append(f"{path}: no answers in split train, which make the vocabulary; add some")
+    index_of = {answer: index for index, answer in enumerate(vocabulary)}
+    labels = [best_answer(found or {}, index_of) for found in scores]
+    frame["label"] = labels
+    frame["label_name"] = [vocabulary[label] if label >= 0 else "" for label in labels]
+    return {"task": "answers", "classes": vocabulary}
+
+
+def scores_of(cell):
+    """{answer: score} of one cell of the column answers; None if it holds neither form."""
+    if not cell.startswith("{"):
+        return {cell.strip(): 1.0} if cell.strip() else None
+    try:
+        scores = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    if not all(map(is_score, scores.values())) or not all(map(is_encodable, scores)):
+        return None
+    return {answer: float(score) for answer, score in scores.items()}
 
 
 def split_of(unit, seed):

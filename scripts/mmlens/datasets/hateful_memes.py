@@ -7,6 +7,7 @@ import pandas as pd
 
 from . import register_dataset
 from .reading import COLUMNS, Reading
+from .records import is_encodable
 
 KEYS = ("id", "img", "label", "text")
 
@@ -79,15 +80,6 @@ def wrong_values(record):
     if not isinstance(record["img"], str | None):
         wrong.append(f"img {json.dumps(record['img'])}; expected the path of an image, or null")
     for key in ("id", "img", "text"):
-        # JSON can hold half of a character pair, which no file can.
         if isinstance(record[key], str) and not is_encodable(record[key]):
             wrong.append(f"{key} {json.dumps(record[key])}; expected valid Unicode")
     return wrong
-
-
-def is_encodable(text):
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

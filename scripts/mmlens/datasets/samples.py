@@ -4,18 +4,25 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
-from ..files import seed_from, sha256_file
-from ..table import REQUIRED, DataError, group_columns, read_table
+from ..files import seed_from
+from ..table import REQUIRED, TASK_COLUMNS, DataError, group_columns, read_table
+from .images import ImageGate
 from .truth import ends_of, read_instances, read_truth
 
-# A decompression bomb is an error of the data, not a reason to run out of memory.
-MAX_PIXELS = 64_000_000
 JOINED = ("quad_id", "cluster_id", "named_region", "word_spans")
 
 
-def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=(), seed=0):
+def build_samples(
+    reading,
+    *,
+    sample=None,
+    modalities=("image", "text"),
+    splits=(),
+    tasks=(),
+    seed=0,
+    gate=None,
+):
     """Check a reading and turn it into the samples table.
 
     Parameters
@@ -24,8 +31,11 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
     sample : {split: {"per_class": n}} or None
         Class-balanced sampling of a split; whole quads where quad_id exists.
     modalities : the modalities that some model of the run reads: their column may not be empty
-    splits : the splits that the run needs, each with both labels, and no other; () for any
+    splits : the splits that the run needs, and no other; () for any. For binary labels each
+        needs both of them, else any may be empty.
+    tasks : the tasks that the models of the run can learn; () for any
     seed : of the sampling
+    gate : ImageGate, which then holds the facts of all images; default a new one
 
     Returns
     -------
@@ -35,55 +45,90 @@ def build_samples(reading, *, sample=None, modalities=("image", "text"), splits=
     ------
     DataError with every problem of the table at once.
     """
+    gate = gate or ImageGate()
     problems = list(reading.problems)
     frame = join_groups(reading, problems)
-    check_rows(frame, modalities, problems)
-    if splits and not reading.problems:
-        check_splits(frame, splits, problems)
+    check_rows(frame, reading, modalities, problems)
+    if not reading.problems:
+        check_splits(frame, splits, reading.task, problems)
+    if tasks and reading.task not in tasks:
+        problems.append(
+            f"models: none of them learns a data set of {reading.task}, only {', '.join(tasks)} "
+            f"labels; set models: []"
+        )
     instances = read_instances(reading.instances, problems)
     if problems:
-        verify_images(frame, problems)
+        if reading.broken == "error":
+            problems += filter(None, broken_images(frame, gate)["problem"])
         raise DataError("the data set cannot be used", problems)
     frame["label"] = frame["label"].astype(int)
     for column in ("text", "image"):  # what no model reads may be anything
         frame[column] = frame[column].where(frame[column].map(lambda v: isinstance(v, str)), "")
-    kept = frame.drop_duplicates(["split", "image", "text", "label"]).copy()
+    own = [column for column in TASK_COLUMNS[reading.task] if column in frame]
+    content = ["split", "image", "text", "label", *({"answers"} & set(own))]
+    kept = frame.drop_duplicates(content).copy()
     if "cluster_id" not in kept:
         kept["cluster_id"] = kept["image"].where(kept["image"] != "", kept["text"])
-    chosen = choose(kept, sample or {}, seed, problems)
+    chosen = choose(kept, sample or {}, reading.task, seed, problems)
     truth = build_truth(chosen, instances, problems)
-    facts = verify_images(chosen, problems)
+    broken = broken_images(chosen, gate)
+    whole = broken["problem"] == ""
+    if reading.broken == "error":
+        problems += broken.loc[~whole, "problem"].tolist()
+    elif not problems and not whole.any():
+        problems.append(f"no image can be used, the first: {broken['problem'].iat[0]}")
     if problems:
         raise DataError("the data set cannot be used", problems)
-    chosen = chosen.join(facts)
-    columns = [*REQUIRED, *(["quad_id"] if "quad_id" in chosen else []), *group_columns(chosen)]
-    quality = count_quality(frame, kept, chosen)
-    return chosen[columns].reset_index(drop=True), truth, quality
+    for text in broken.loc[~whole, "problem"].unique():
+        print(f"left out: {text}")
+    used = chosen[whole]
+    facts = gate.check(used["image"])
+    used = used.assign(image_sha256=facts["sha256"], width=facts["width"], height=facts["height"])
+    columns = [*REQUIRED, *(["quad_id"] if "quad_id" in used else []), *own, *group_columns(used)]
+    quality = count_quality(reading, frame, kept, broken, used)
+    truth = truth[truth["sample_id"].isin(used["sample_id"])].reset_index(drop=True)
+    return used[columns].reset_index(drop=True), truth, quality
 
 
-def count_quality(read, kept, chosen):
+def class_table(reading):
+    """DataFrame index, name and what else is known of each class, or answer, of a reading."""
+    names = {"index": range(len(reading.classes)), "name": reading.classes}
+    return pd.DataFrame({**names, **reading.class_facts})
+
+
+def count_quality(reading, read, kept, broken, used):
     """One row per split: rows read, duplicates dropped, contradictions, leakage, samples used.
 
-    read : the rows as read; kept : without duplicates; chosen : sampled, with image_sha256
+    read : the rows as read; kept : without duplicates; broken : of `broken_images`; used : the
+    rows that are left, with image_sha256
     """
     pairs = kept.groupby(["split", "image", "text"])["label"].nunique()
-    content = chosen["image_sha256"].where(chosen["image"] != "", chosen["text"])
-    shared = chosen.groupby(content)["split"].transform("nunique") > 1
+    content = used["image_sha256"].where(used["image"] != "", used["text"])
+    shared = used.groupby(content)["split"].transform("nunique") > 1
     rows = []
     for split in read["split"].unique():
-        of_split = chosen["split"] == split
+        of_split = used["split"] == split
+        labels = used.loc[of_split, "label"]
         count, unique = ((part["split"] == split).sum() for part in (read, kept))
-        rows.append(
-            {
-                "split": split,
-                "rows_read": count,
-                "duplicates_dropped": count - unique,
-                "contradicting_pairs": (pairs[split] > 1).sum(),
-                "in_other_splits": shared[of_split].sum(),
-                "samples": of_split.sum(),
-                "positives": chosen.loc[of_split, "label"].sum(),
-            }
-        )
+        row = {
+            "split": split,
+            "rows_read": count,
+            "duplicates_dropped": count - unique,
+            "contradicting_pairs": (pairs[split] > 1).sum(),
+            "in_other_splits": shared[of_split].sum(),
+            "samples": of_split.sum(),
+        }
+        if reading.broken == "exclude":
+            lost = broken[(kept["split"] == split).reindex(broken.index)]
+            row["undecodable"] = lost["unreadable"].sum()
+            row["wrong_size"] = ((lost["problem"] != "") & ~lost["unreadable"]).sum()
+        if reading.task == "binary":
+            row["positives"] = labels.sum()
+        else:
+            row["classes"] = labels[labels >= 0].nunique()
+        if reading.task == "answers":
+            row["outside_vocabulary"] = (labels < 0).sum()
+        rows.append(row | reading.counts.get(split, {}))
     return pd.DataFrame(rows)
 
 
@@ -127,8 +172,11 @@ def matching(names):
     return match
 
 
-def check_rows(frame, modalities, problems):
+def check_rows(frame, reading, modalities, problems):
     """Append a problem per bad id, label, text or image cell."""
+    first, last = -1 if reading.task == "answers" else 0, len(reading.classes) - 1
+    allowed = {str(number) for number in range(first, last + 1)}
+    expected = "0 or 1" if reading.task == "binary" else f"a number from {first} to {last}"
     first_at = {}
     for at, sample_id, label in zip(frame["at"], frame["sample_id"], frame["label"], strict=True):
         if not sample_id:
@@ -138,8 +186,9 @@ def check_rows(frame, modalities, problems):
                 f"{at}: duplicate id {sample_id!r}, first in {first_at[sample_id]}; make ids unique"
             )
         first_at.setdefault(sample_id, at)
-        if isinstance(label, bool) or str(label) not in ("0", "1"):
-            problems.append(f"{at}: label {json.dumps(label)} of id {sample_id!r}; expected 0 or 1")
+        if isinstance(label, bool) or str(label) not in allowed:
+            found = f"label {json.dumps(label)} of id {sample_id!r}"
+            problems.append(f"{at}: {found}; expected {expected}")
     for column in ("text", "image"):
         if column in modalities:
             for at, sample_id, value in zip(
@@ -152,25 +201,32 @@ def check_rows(frame, modalities, problems):
                     )
 
 
-def check_splits(frame, splits, problems):
-    """Append a problem per split that is unknown, empty or of one label."""
+def check_splits(frame, splits, task, problems):
+    """Append a problem per split that is unknown and, for binary labels, empty or of one label."""
+    if task != "binary" and frame.empty:
+        problems.append("no samples; nothing of the data set is left to use")
+    if not splits:
+        return
     for split in frame["split"].unique():
         if split not in splits:
             first = frame.loc[frame["split"] == split, "at"].iat[0]
             problems.append(f"{first}: split {split!r}; expected one of {', '.join(splits)}")
-    for split in splits:
+    for split in splits if task == "binary" else ():
         labels = {str(label) for label in frame.loc[frame["split"] == split, "label"]}
         if len(labels) < 2:
             found = f"only label {labels.pop()}" if labels else "no samples"
             problems.append(f"split {split}: {found}; training and evaluation need both labels")
 
 
-def choose(frame, sample, seed, problems):
+def choose(frame, sample, task, seed, problems):
     """The sampled rows, in table order.
 
     Rows (or quads) are taken in the order of a hash of their id, so that the choice does not
     depend on the order of the file.
     """
+    if sample and task != "binary":
+        problems.append(f"sample: draws equally many of labels 0 and 1; this data set has {task}")
+        return frame
     parts = []
     for split, rows in frame.groupby("split", sort=False):
         wanted = (sample.get(split) or {}).get("per_class")
@@ -208,32 +264,26 @@ def balanced(rows, wanted, split, seed, problems):
     return rows.loc[sorted(taken)]
 
 
-def verify_images(frame, problems):
-    """Decode every image once; returns image_sha256, width and height per row of `frame`."""
-    known = {"": ("", 0, 0)}
-    for at, path in zip(frame["at"], frame["image"], strict=True):
-        if isinstance(path, str) and path not in known:
-            known[path] = ("", 0, 0)
-            try:
-                known[path] = read_facts(path)
-            except FileNotFoundError:
-                problems.append(
-                    f"{at}: image {path} is missing; download it or correct dataset.root"
-                )
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                problems.append(f"{at}: image {path} cannot be decoded ({error}); replace the file")
-    facts = [known.get(path, known[""]) for path in frame["image"]]
-    return pd.DataFrame(facts, columns=["image_sha256", "width", "height"], index=frame.index)
+def broken_images(frame, gate):
+    """What is wrong with the image of each row, with the file and line that names it first.
 
-
-def read_facts(path):
-    """(SHA-256, width, height) of an image file that decodes to the end."""
-    with Image.open(path) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS} are read")
-        image.load()
-    return sha256_file(path), width, height
+    Returns
+    -------
+    DataFrame problem ("" if nothing is), unreadable (bool: missing or not decodable, rather than
+    of another size than its annotations say)
+    """
+    paths = frame["image"].where(frame["image"].map(lambda value: isinstance(value, str)), "")
+    facts = gate.check(paths)
+    rows, first_at = [], {}
+    annotated = frame.get("image_size", pd.Series(index=frame.index, dtype=object))
+    for at, path, size, fact in zip(frame["at"], paths, annotated, facts.itertuples(), strict=True):
+        problem = fact.problem
+        if not problem and isinstance(size, tuple) and size != (fact.width, fact.height):
+            found, expected = f"{fact.width}x{fact.height}", "x".join(map(str, size))
+            problem = f"has {found} pixels, its annotations are of {expected}; replace the file"
+        at = first_at.setdefault(path, at)
+        rows.append((f"{at}: image {path} {problem}" if problem else "", bool(fact.problem)))
+    return pd.DataFrame(rows, columns=["problem", "unreadable"], index=frame.index)
 
 
 def build_truth(samples, instances, problems):

@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 COLUMNS = ("sample_id", "region_id", "category", "x", "y", "width", "height")
 MASK_COLUMNS = ("mask_height", "mask_width", "mask_counts", "named", "word_spans")
+NO_MASK = ""
 
 
 def read_truth(samples, instances, named, spans, problems):
@@ -25,7 +26,8 @@ def read_truth(samples, instances, named, spans, problems):
     Returns
     -------
     DataFrame with sample_id, region_id, category, box (x, y, width, height in pixels), mask
-    (RLE: mask_height, mask_width, mask_counts), named (bool), word_spans (JSON).
+    (RLE: mask_height, mask_width, mask_counts), named (bool), word_spans (JSON). An object whose
+    segmentation is empty has only a box, which is no mask: its mask_counts is "".
     """
     rows = []
     for split, (path, by_file) in instances.items():
@@ -113,6 +115,8 @@ def ends_of(path):
 
 def encoded(segmentation, height, width):
     """A COCO segmentation (polygons, uncompressed or compressed RLE) as compressed RLE text."""
+    if segmentation == []:
+        return {"size": (height, width), "counts": NO_MASK}
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
         return segmentation
     rle = coco_mask.frPyObjects(segmentation, height, width)
@@ -121,8 +125,13 @@ def encoded(segmentation, height, width):
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
+def with_masks(truth):
+    """The rows of the truth table that have a mask, not only a box."""
+    return truth[truth["mask_counts"] != NO_MASK]
+
+
 def decode_mask(row):
-    """Bool array (height, width) of one row of the truth table."""
+    """Bool array (height, width) of one row of the truth table that has a mask."""
     rle = {"size": [row.mask_height, row.mask_width], "counts": row.mask_counts.encode()}
     return coco_mask.decode(rle).astype(bool)
 

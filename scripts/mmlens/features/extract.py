@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image
 from tqdm import tqdm
 
+from ..datasets.images import open_rgb
 from ..files import stable_hash
 from ..table import DataError
 from .base import patch_boxes
@@ -208,11 +208,10 @@ class Decoder:
         content = Path(path).read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError("changed since the samples table was built")
-        with Image.open(BytesIO(content)) as image:
-            image = image.convert("RGB")
-            if self.extractor.geometry:
-                return self.extractor.geometry.apply(image)
-            return np.asarray(image).transpose(2, 0, 1)
+        image = open_rgb(BytesIO(content))
+        if self.extractor.geometry:
+            return self.extractor.geometry.apply(image)
+        return np.asarray(image).transpose(2, 0, 1)
 
     def collect(self, paths, loads):
         """The batch of finished loads; what went wrong is appended to `problems`."""
@@ -220,7 +219,7 @@ class Decoder:
         for path, load in zip(paths, loads, strict=True):
             try:
                 arrays.append(load.result())
-            except (OSError, ValueError) as error:
+            except Exception as error:  # Pillow raises many kinds for broken files
                 problem = f"{path}: {error}; run snakemake --forcerun build_samples"
                 self.problems.append(problem)
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]

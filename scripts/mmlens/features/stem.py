@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from ..datasets.truth import coverage, decode_mask
+from ..datasets.truth import coverage, decode_mask, with_masks
 from ..files import seed_from
 from ..models.layers import Stem
 
@@ -35,7 +35,7 @@ def patch_words(samples, truth, grid):
     position_of = {sample_id: k for k, sample_id in enumerate(samples["sample_id"])}
     targets = np.zeros((len(samples), len(words), *grid), np.float32)
     most = np.full((len(samples), *grid), COVERED)
-    for row in truth[truth["sample_id"].isin(position_of)].itertuples():
+    for row in with_masks(truth[truth["sample_id"].isin(position_of)]).itertuples():
         position = position_of[row.sample_id]
         covered = coverage(decode_mask(row), grid)
         wins = covered > most[position]

@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image
 
-from ..datasets.truth import decode_mask
+from ..datasets.images import open_rgb
+from ..datasets.truth import decode_mask, with_masks
 from .style import label
 
 CASES = {
@@ -76,10 +76,9 @@ def read_image(path):
     """An image as RGB array, at most 400 pixels wide or high; None for a sample without one."""
     if not path:
         return None
-    with Image.open(path) as image:
-        image = image.convert("RGB")
-        image.thumbnail((400, 400))
-        return np.asarray(image)
+    image = open_rgb(path)
+    image.thumbnail((400, 400))
+    return np.asarray(image)
 
 
 def show_image(axis, image, found=None):
@@ -122,7 +121,7 @@ def paint(boxes, relevance, shape):
 def outline(axis, truth, sample_id):
     """Outline of the named object, where the truth knows it."""
     named = truth[(truth["sample_id"] == sample_id) & truth["named"]]
-    for row in named.itertuples():
+    for row in with_masks(named).itertuples():
         mask = decode_mask(row)
         axis.contour(
             np.arange(mask.shape[1]) + 0.5, np.arange(mask.shape[0]) + 0.5, mask, levels=[0.5],

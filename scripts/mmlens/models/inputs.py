@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
+from ..datasets.images import open_rgb
+
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 
 
@@ -35,11 +37,10 @@ class Batch:
 
 def read_pixels(path, size):
     """An image file as uint8 array (3, size, size): RGB, resized (aspect ratio not kept)."""
-    with Image.open(path) as image:
-        image = image.convert("RGB")
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(image).transpose(2, 0, 1)
+    image = open_rgb(path)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def read_all(paths, size):

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from ..datasets.truth import box_coverage, coverage, decode_mask
+from ..datasets.truth import box_coverage, coverage, decode_mask, with_masks
 from ..evaluation.statistics import mean_interval
 from ..evaluation.subsets import prediction_subsets
 
@@ -51,7 +51,7 @@ def image_truth(truth, attributions):
     truth : the truth table; attributions : of one model, whose tokens are the same for all methods
     """
     tokens = attributions.drop_duplicates("sample_id").set_index("sample_id")
-    named = truth[truth["named"] & truth["sample_id"].isin(tokens.index)]
+    named = with_masks(truth[truth["named"] & truth["sample_id"].isin(tokens.index)])
     known = {}
     for row in named.itertuples():
         mask, own = decode_mask(row), tokens.loc[row.sample_id]

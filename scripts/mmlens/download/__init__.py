@@ -1,0 +1,15 @@
+"""Verified downloads: nothing half-written, nothing unchecked, nothing fetched twice."""
+
+from .archive import extract
+from .common import DownloadError
+from .hosts import fetch_from_drive, fetch_from_hub
+from .urls import fetch_file, fetch_many
+
+__all__ = [
+    "DownloadError",
+    "extract",
+    "fetch_file",
+    "fetch_from_drive",
+    "fetch_from_hub",
+    "fetch_many",
+]
