@@ -1,5 +1,7 @@
 """Small checkpoints with random weights, made by the tests in the formats of the real ones."""
 
+import json
+
 import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet152
@@ -21,6 +23,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from mmlens.features.vg_network import VGConfig, VGDetector
+
 
 def small_checkpoints(folder):
     """{extractor: arguments}: networks with random weights, in the formats of the real ones."""
@@ -39,7 +43,16 @@ def small_checkpoints(folder):
     torch.save(resnet152().state_dict(), folder / "resnet.pth")
     network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
     save_file(network.state_dict(), folder / "fasterrcnn.safetensors")
+    torch.manual_seed(0)
+    sizes = {"num_classes": 5, "bottleneck_blocks": [1, 1, 1, 1], "bottleneck_planes": [2, 2, 4, 4]}
+    sizes |= {"stem_channels": 4, "rpn_channels": 8, "test_scale": 64, "test_max_size": 100}
+    sizes |= {"rpn_pre_nms_top_n": 200, "rpn_post_nms_top_n": 40}
+    (folder / "vg").mkdir()
+    (folder / "vg/config.json").write_text(json.dumps(sizes))
+    detector = VGDetector(VGConfig.from_dict(sizes))
+    torch.save({"model": detector.state_dict()}, folder / "vg/faster_rcnn_vg.pth")
     return {
+        "fasterrcnn_vg": {"weights": str(folder / "vg/faster_rcnn_vg.pth")},
         "clip": {"weights": str(folder / "clip")},
         "dinov2": {"weights": str(folder / "dinov2")},
         "siglip2": {"weights": str(folder / "siglip2")},

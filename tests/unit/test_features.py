@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +20,9 @@ from transformers import (
 from mmlens.features import get_extractor, list_extractors
 from mmlens.features.base import Geometry, patch_boxes
 from mmlens.features.extract import extract
+from mmlens.features.lxmert_rows import read_tsv
 from mmlens.features.reader import FeatureReader
+from mmlens.features.vg_detector import detect
 from mmlens.files import sha256_file, write_json
 from mmlens.table import DataError, write_parquet
 
@@ -188,6 +191,51 @@ def test_fasterrcnn_keeps_the_detections_of_torchvision(images, checkpoints):
     assert np.array_equal(found["objects"][:count], expected["labels"].numpy())
     assert found["features"].shape == (36, 1024)
     assert (found["features"][count:] == 0).all()
+
+
+def test_fasterrcnn_vg_gives_the_regions_of_the_detector(tmp_path, images, checkpoints):
+    samples = samples_of(images)
+    extractor = get_extractor("fasterrcnn_vg", **checkpoints["fasterrcnn_vg"])
+    found = read(tmp_path, samples, tmp_path / "cache", extractor)
+    assert found.features.shape == (COUNT, 36, 16)
+    for k, path in enumerate(images):
+        with Image.open(path) as image:
+            expected = detect(extractor.detector, image)
+            size = [*image.size, *image.size]
+        count = expected.valid
+        assert found.valid[k].sum() == count > 0
+        assert np.array_equal(found.features[k, :count], expected.features[:count])
+        assert np.allclose(found.boxes[k, :count] * size, expected.boxes[:count], atol=1e-3)
+        assert not found.features[k, count:].any()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the region features are not on this machine")
+def test_lxmert_rows_are_found_by_the_name_of_the_image(tmp_path):
+    folder = SHARED / "data/lxmert_vg36"
+    paths = sorted((folder / "train2014").glob("*.jpg"))
+    table = str(folder / "train2014_obj36.tsv")
+    found = read(
+        tmp_path, samples_of(paths), tmp_path / "cache", get_extractor("lxmert_tsv", table=table)
+    )
+    rows = {row.img_id: row for row in read_tsv(table)}
+    assert len(paths) == len(rows) == 10
+    for k, path in enumerate(paths):
+        assert np.array_equal(found.features[k], rows[path.stem].features)
+        assert np.allclose(
+            found.boxes[k, :, 2] * rows[path.stem].size[0], rows[path.stem].boxes[:, 2]
+        )
+    unknown = tmp_path / "unknown.png"
+    noise(0, 20, 20).save(unknown)
+    with pytest.raises(DataError, match=r"no row of unknown"):
+        read(
+            tmp_path,
+            samples_of([unknown]),
+            tmp_path / "cache",
+            get_extractor("lxmert_tsv", table=table),
+        )
+    for settings, problem in (({}, "not set"), ({"table": "nowhere.tsv"}, "no such file")):
+        with pytest.raises(DataError, match=problem):
+            get_extractor("lxmert_tsv", **settings)
 
 
 # --- the cache

@@ -131,12 +131,15 @@ def dataset_files(wildcards):
     return [str(path) for path in paths if path.is_file()]
 
 
-def extractor_library(wildcards):
-    """`library` of a job that extracts features."""
-    names = ("__init__", "base", "extract", "normalise", "store")
-    modules = [f"features/{name}.py" for name in names]
-    own = implementations(EXTRACTORS, [wildcards.extractor])
-    return library("device.py", "weights.py", "datasets/images.py", *modules, *own)
+def extractor_library(*extractors):
+    """`library` of a job that extracts features: all of features/ but the other extractors."""
+    shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]
+    others = set(EXTRACTORS.names()) - set(extractors)
+    skipped = set(implementations(EXTRACTORS, others)) - set(
+        implementations(EXTRACTORS, extractors)
+    )
+    root = BASE / "scripts/mmlens"
+    return sorted(set(library(*shared, "features")) - {str(root / name) for name in skipped})
 
 
 def extractor_settings(wildcards):

@@ -46,7 +46,7 @@ rule pretrain_stem:
 rule extract_features:
     input:
         samples="results/{run}/data/samples.csv",
-        lib=extractor_library,
+        lib=lambda wildcards: extractor_library(wildcards.extractor),
     # The features themselves lie in the cache, which all runs share and Snakemake never deletes.
     output:
         index="results/{run}/features/{extractor}/index.parquet",
@@ -75,22 +75,7 @@ rule extract_features:
 rule caption_images:
     input:
         samples=f"results/{{run}}/{SAMPLED}/samples.csv",
-        lib=library(
-            "device.py",
-            "datasets/images.py",
-            "datasets/vocabulary.py",
-            *[
-                f"features/{name}.py"
-                for name in (
-                    "base",
-                    "captions",
-                    "extract",
-                    "normalise",
-                    "store",
-                    "vision_transformers",
-                )
-            ],
-        ),
+        lib=extractor_library("clip"),  # whose module loads checkpoints
     output:
         captions=f"results/{{run}}/{CAPTIONED}/captions.parquet",
         samples=f"results/{{run}}/{CAPTIONED}/samples.csv",
