@@ -68,7 +68,7 @@ def test_wrong_shapes_and_sizes_are_refused():
 
 @given(st.integers(1, 20), st.integers(1, 20))
 def test_patches_tile_the_image_row_by_row(rows, columns):
-    boxes = patch_boxes(rows, columns)
+    boxes = patch_boxes((rows, columns))
     assert boxes.shape == (rows * columns, 4)
     assert boxes.dtype == np.float32
     assert boxes[0, :2].tolist() == [0, 0]

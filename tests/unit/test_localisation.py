@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from sklearn.metrics import roc_auc_score
 
 from mmlens.datasets.truth import box_coverage, coverage
-from mmlens.features.base import patch_boxes
+from mmlens.features.boxes import patch_boxes
 from mmlens.perturbation.localisation import (
     image_truth,
     mask_auc,

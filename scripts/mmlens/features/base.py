@@ -65,18 +65,6 @@ class Geometry:
         return left / w, top / h, (left + self.width) / w, (top + self.height) / h
 
 
-def patch_boxes(grid, window=(0.0, 0.0, 1.0, 1.0)):
-    """Boxes of the cells of a (rows, columns) grid that fills `window`, row by row.
-
-    Returns float32 array (rows * columns, 4): x1, y1, x2, y2 in the units of `window`.
-    """
-    rows, columns = grid
-    x = np.linspace(window[0], window[2], columns + 1)
-    y = np.linspace(window[1], window[3], rows + 1)
-    boxes = [(x[c], y[r], x[c + 1], y[r + 1]) for r in range(rows) for c in range(columns)]
-    return np.array(boxes, np.float32)
-
-
 class Extractor(ABC):
     """Turns images into tokens of features, always with trained weights or none.
 

@@ -43,8 +43,14 @@ def vilbert_boxes(boxes, width, height):
     return np.column_stack([shares, area.astype(np.float32)])
 
 
-def patch_boxes(rows, columns):
-    """Cells of a patch grid, row by row, as shares of the image: float32 (rows * columns, 4)."""
-    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    corners = np.stack([x / columns, y / rows, (x + 1) / columns, (y + 1) / rows], -1)
+def patch_boxes(grid, window=(0.0, 0.0, 1.0, 1.0)):
+    """Cells of a (rows, columns) grid that fills `window`, row by row.
+
+    Returns float32 (rows * columns, 4) in the units of `window` (x1, y1, x2, y2).
+    """
+    rows, columns = grid
+    x = np.linspace(window[0], window[2], columns + 1)
+    y = np.linspace(window[1], window[3], rows + 1)
+    top, left = np.indices((rows, columns))
+    corners = np.stack([x[left], y[top], x[left + 1], y[top + 1]], -1)
     return corners.reshape(-1, 4).astype(np.float32)

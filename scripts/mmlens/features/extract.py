@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..datasets.images import open_rgb
 from ..files import stable_hash
 from ..table import DataError
-from .base import patch_boxes
+from .boxes import patch_boxes
 from .store import ShardStore, gather
 
 AHEAD = 2  # batches that are decoded while one is computed

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from ..table import DataError
+from ..weights import load_state, read_content, state_of
 from .vg_boxes import choose, propose, surviving_confidence
 from .vg_network import VGConfig, VGDetector
 
 MIN_SIDE = 3  # pixels of a scaled image that the strides of the network leave something of
-UNUSED = "num_batches_tracked"  # counters of training, absent from old checkpoints
-PREFIX = "module."  # of a checkpoint saved from several GPUs
 # Settings that a checkpoint can carry, with the only value that the network stands for.
 SETTINGS = {"pooling_mode": "align", "class_agnostic": False}
 
@@ -145,17 +143,17 @@ def load_detector(path, config=None):
     """
     path = Path(path)
     config = config or read_config(path.with_name("config.json"))
-    state = read_state(path)
+    content = read_content(path)
+    problems = [
+        f"{path}: {key} {content[key]!r}; expected {value!r}"
+        for key, value in SETTINGS.items()
+        if isinstance(content, dict) and content.get(key, value) != value
+    ]
+    if problems:
+        raise DataError("weights", problems)
     with torch.device("meta"):
         detector = VGDetector(config)
-    expected = detector.state_dict()
-    check_state(path, state, expected)
-    for name, value in expected.items():
-        if name.endswith(UNUSED):
-            state.setdefault(name, torch.zeros((), dtype=value.dtype))
-    state = {name: value.to(expected[name].dtype) for name, value in state.items()}
-    detector.load_state_dict(state, assign=True)
-    return detector.requires_grad_(False)
+    return load_state(detector, path, state_of(content, path))
 
 
 def read_config(path):
@@ -166,47 +164,3 @@ def read_config(path):
         return VGConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:
         raise DataError("detector settings", [f"{path}: not a VGConfig ({error})"]) from None
-
-
-def read_state(path):
-    """{name: tensor} of a checkpoint, without what stands around the weights."""
-    if not path.is_file():
-        raise DataError("detector checkpoint", [f"{path}: no such file; download it"])
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler meets
-        message = " ".join(str(error).split())[:300]
-        problem = f"{path}: cannot be read ({type(error).__name__}: {message}); download it again"
-        raise DataError("detector checkpoint", [problem]) from None
-    problems = []
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        problems += [
-            f"{path}: {key} {content[key]!r}; expected {value!r}"
-            for key, value in SETTINGS.items()
-            if content.get(key, value) != value
-        ]
-        content = content["model"]
-    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        problems.append(f'{path}: no table of tensors; expected one, alone or under "model"')
-    if problems:
-        raise DataError("detector checkpoint", problems)
-    return {name.removeprefix(PREFIX): value for name, value in content.items()}
-
-
-def check_state(path, state, expected):
-    """DataError with every name or shape in which `state` differs from `expected`."""
-    missing = [n for n in expected if n not in state and not n.endswith(UNUSED)]
-    extra = [n for n in state if n not in expected]
-    shapes = {n: (tuple(v.shape), tuple(state[n].shape)) for n, v in expected.items() if n in state}
-    problems = [f"{path}: no {name}; expected {tuple(expected[name].shape)}" for name in missing]
-    problems += [f"{path}: unexpected {name} {tuple(state[name].shape)}" for name in extra]
-    problems += [
-        f"{path}: {name} has shape {found}; expected {wanted}"
-        for name, (wanted, found) in shapes.items()
-        if found != wanted
-    ]
-    if problems:
-        raise DataError("detector checkpoint", problems)
