@@ -128,20 +128,49 @@ def test_every_size_gives_36_regions_inside_the_image(detector, height, width):
     assert np.array_equal(again.boxes, found.boxes)
 
 
+def with_settings(detector, **changes):
+    """The same network with other settings."""
+    other = VGDetector(replace(detector.config, **changes))
+    other.load_state_dict(detector.state_dict())
+    return other.requires_grad_(False)
+
+
+def count_proposals(detector, image):
+    blob, _ = preprocess(image, detector.config)
+    outputs = detector.RCNN_rpn(detector.RCNN_base(blob[None]))
+    return propose(*outputs, blob.shape[1:], detector.config)[1]
+
+
 def test_rows_that_only_fill_the_table_are_counted_out(detector):
     # At an IoU of 0.05 few of the proposals on a small image are left, and no class is likely.
-    few = VGDetector(replace(NARROW, rpn_nms_thresh=0.05, conf_thresh=0.99))
-    few.load_state_dict(detector.state_dict())
-    few.requires_grad_(False)
-    blob, _ = preprocess(noise(64, 64), NARROW)
-    outputs = few.RCNN_rpn(few.RCNN_base(blob[None]))
-    _, count = propose(*outputs, (64, 64), few.config)
+    few = with_settings(detector, rpn_nms_thresh=0.05, conf_thresh=0.99)
+    count = count_proposals(few, noise(64, 64))
     assert 1 <= count < 36
     found = detect(few, noise(64, 64))
     assert found.valid == count
     assert found.keep.tolist() == list(range(36))
     assert np.isfinite(found.features).all()
     assert (found.features[count:] == found.features[-1]).all()
+
+
+def test_a_zero_box_that_survives_is_a_region_as_published(detector):
+    few = with_settings(detector, rpn_nms_thresh=0.05, nms_thresh=0.999, conf_thresh=0.01)
+    count = count_proposals(few, noise(64, 64))
+    found = detect(few, noise(64, 64))
+    assert count < 36
+    # Of the equal zero boxes, one survives.
+    assert found.valid == count + 1
+    assert (found.keep[: found.valid] >= count).sum() == 1
+
+
+def test_deltas_are_scaled_and_shifted_before_they_move_a_box(detector):
+    changed = with_settings(detector, bbox_stds=(1.0, 2.0, 1.0, 1.0), bbox_means=(0.0, 1.0, 0, 0))
+    proposals = torch.tensor([[10.0, 20.0, 19.0, 29.0]])
+    deltas = torch.tensor([[0.5, 0.5, 0, 0] * 5])
+    boxes = changed.regress(proposals, deltas, (100, 100), scale=2)
+    # 0.5 of 10 pixels to the right, 2 * 0.5 + 1 of them down, in pixels of the original.
+    assert boxes.shape == (1, 5, 4)
+    assert boxes[0, 4].tolist() == [7.5, 20, 12.5, 25]
 
 
 def test_settings_given_by_the_caller_come_before_those_of_a_file(tmp_path, detector):

@@ -20,7 +20,7 @@ SETTINGS = {"pooling_mode": "align", "class_agnostic": False}
 
 @dataclass(frozen=True)
 class Detections:
-    """The exported regions of one image, K = max_boxes (36) rows by falling confidence.
+    """The exported regions of one image, K = max_boxes (36) rows in the order of `choose`.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Detections:
     confidences : float32 (K,), probabilities of `objects`
     keep : int64 (K,), rows of the proposals
     valid : int, number of rows that are regions; the others, at the end, only fill the table
-        of an image with less than K proposals
+        of an image with less than K proposals. A zero box that survives is a region.
     """
 
     boxes: np.ndarray
@@ -72,7 +72,7 @@ def preprocess(image, config):
             f"its short side has less than {MIN_SIDE} pixels; cut the image"
         )
     centred = (pixels[..., ::-1] - np.array(config.pixel_means_bgr)).astype(np.float32)
-    # OpenCV has two codes, for sizes that scale to whole pixels and for others.
+    # The reference run ends rows differently where both sides scale to whole pixels.
     whole = all(math.isclose(side * scale, round(side * scale)) for side in (height, width))
     for axis in (1, 0):
         centred = resize(centred, scale, axis, copy_last=whole)
