@@ -18,7 +18,7 @@ rule pretrain_stem:
         # Nothing is trained on a data set that fails its audit. (Not ancient(): when the audit
         # reruns, Snakemake 9.27 would then overlook changed params of the jobs after this one.)
         audit="results/{run}/tables/audit.csv",
-        lib=torch_library([], "datasets/truth.py", "features"),
+        lib=torch_library([], "datasets/truth.py", "features/stem.py"),
     output:
         weights="results/{run}/features/stem/stem.safetensors",
         facts="results/{run}/features/stem/stem.json",
