@@ -90,22 +90,19 @@ def test_image_that_the_server_lacks_ends_the_run_and_keeps_the_others(host, tmp
 
 @pytest.mark.parametrize("name", ["coco_zero_shot", "vqa_v2"])
 def test_a_run_without_models_ends_with_its_data(tmp_path, name):
+    def plan(*targets):
+        arguments = ("--cores", "1", "-n", *targets, "--configfile", ROOT / f"config/{name}.yaml")
+        planned = snakemake(*arguments, directory=tmp_path)
+        assert planned.returncode == 0, shown(planned)
+        return shown(planned)
+
     for target in ("data", "all"):
-        planned = snakemake(
-            *("--cores", "1", "-n", target, "--configfile", ROOT / f"config/{name}.yaml"),
-            directory=tmp_path,
-        )
-        assert planned.returncode == 0, shown(planned)
-        assert "build_samples" in shown(planned)
-        assert "fetch_dataset" in shown(planned)
-        assert "evaluate_models" not in shown(planned)
-    for target in ("train", "evaluate", "explain", "perturb", "figures", "summary"):
-        planned = snakemake(
-            *("--cores", "1", "-n", target, "--configfile", ROOT / f"config/{name}.yaml"),
-            directory=tmp_path,
-        )
-        assert planned.returncode == 0, shown(planned)
-        assert "build_samples" not in shown(planned)
+        jobs = plan(target)
+        assert "fetch_dataset" in jobs
+        assert "build_samples" in jobs
+        assert "evaluate_models" not in jobs
+    later = plan("train", "evaluate", "explain", "perturb", "figures", "summary")
+    assert "build_samples" not in later
 
 
 def test_models_of_two_labels_stop_before_anything_runs(tmp_path):

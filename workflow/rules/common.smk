@@ -76,7 +76,7 @@ def download_library():
     """`library` of the downloads of this kind of data: what fetches it and what reads its lists."""
     modules = implementations(DATASETS, [config["dataset"]["kind"]])
     modules += implementations(DOWNLOADS, [config["dataset"]["kind"]]) if is_downloaded() else []
-    return library(*modules, "datasets/versions.py", "download")
+    return library(*modules, "datasets/records.py", "datasets/versions.py", "download")
 
 
 def training_library(wildcards):
@@ -130,19 +130,23 @@ def dataset_settings(wildcards):
     return ordered({key: settings[key] for key in settings if key not in from_where})
 
 
+def names_of(value):
+    """The names in a setting: one, or {key: name}."""
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
 def dataset_files(wildcards):
     """Files that the samples table is made from, as far as the config names them."""
     settings = dataset_settings(wildcards)
     root = Path(settings["root"])
     if settings["kind"] == "generated":
         return [str(root)]
-    files = [*settings.get("files", {}).values(), *settings.get("instances", {}).values()]
-    files += [*settings.get("fine_grained", {}).values()]
-    paths = [root / name for name in files + [settings[k] for k in ("table",) if k in settings]]
+    paths = [root / name for key in NAMED_FILES for name in names_of(settings.get(key, {}))]
     # What is downloaded lies there or not; its list is there whenever the files are.
     downloads = [f"results/{wildcards.run}/data/downloads.csv"] if is_downloaded() else []
     paths = [] if downloads else paths
     paths += [Path(settings["groups"]["table"])] if "groups" in settings else []
+    paths += [BASE / "resources/vqa/answers.csv"] if settings["kind"] == "vqa" else []
     # A missing file is reported by the reader, with its key and remedy, not by Snakemake.
     return downloads + [str(path) for path in paths if path.is_file()]
 
@@ -189,6 +193,10 @@ def name_reports():
 
     Reporter.__post_init__ = with_suffix
 
+
+# Keys of section dataset that name files below its root.
+NAMED_FILES = ("table", "files", "instances", "fine_grained", "questions", "annotations")
+NAMED_FILES += ("lxmert", "answers", "train_annotations")
 
 config.update(checked(config))
 name_reports()

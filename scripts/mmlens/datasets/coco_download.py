@@ -1,13 +1,11 @@
 """Download of COCO: the annotations, and the images that a run uses."""
 
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from pathlib import Path
 
-from ..download import extract, fetch_file, fetch_many
 from ..table import DataError
 from . import register_download
 from .coco import annotation_names, choose_images, image_folder, read_annotations
-from .versions import expected, read_versions
+from .versions import fetch_archive, fetch_images, read_versions
 
 KIND = "coco"
 
@@ -44,19 +42,3 @@ def fetch(settings):
         {**record, "licence": data["licences"].get(image.get("license"), other)}
         for record, image in zip(records, images, strict=True)
     ]
-
-
-def fetch_archive(kind, url, root, names):
-    """Download an archive and unpack the members of these names to root; returns its record."""
-    path = root / PurePosixPath(url).name
-    record = fetch_file(url, path, **expected(kind, url))
-    extract(path, root, members=list(names))
-    return record
-
-
-def fetch_images(url, root, folder, names):
-    """Download images <url>/<folder>/<name> to the same folder below root; their records."""
-    sources = [
-        {"url": f"{url}/{folder}/{quote(name)}", "path": root / folder / name} for name in names
-    ]
-    return fetch_many(sources)

@@ -5,8 +5,7 @@ from pathlib import Path
 from ..download import fetch_file
 from ..table import DataError
 from . import register_download
-from .coco_download import fetch_archive, fetch_images
-from .versions import expected, read_versions
+from .versions import expected, fetch_archive, fetch_images, read_versions
 from .vqa import choose_questions, image_folder, official_names
 
 KIND = "vqa"
