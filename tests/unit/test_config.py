@@ -8,6 +8,7 @@ from conftest import DEMO, ROOT
 from snakemake.utils import update_config
 
 from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.datasets.versions import read_versions
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 TABLE = {"kind": "csv", "root": "data", "table": "table.csv"}
@@ -234,8 +235,8 @@ def test_float_is_no_integer(changes):
     assert "(float), expected a value of type integer" in problem
 
 
-COCO = {"kind": "coco", "root": "data"}
-VQA = {"kind": "vqa", "root": "data"}
+COCO = {"kind": "coco"}
+VQA = {"kind": "vqa"}
 
 
 @pytest.mark.parametrize(("dataset", "task"), [(COCO, "classes"), (VQA, "answers")])
@@ -272,6 +273,13 @@ def test_choice_of_all_images_is_null():
 def test_keys_of_vqa_that_need_or_exclude_each_other(more, found):
     (problem,) = problems_of(config_with({"models": []}, dataset={**VQA, **more}))
     assert found in problem
+
+
+@pytest.mark.parametrize("dataset", [COCO, VQA])
+def test_addresses_are_those_of_the_known_versions(dataset):
+    full = complete_config(config_with({"models": []}, dataset=dataset), SCHEMA)["dataset"]
+    versions = read_versions(full["kind"])
+    assert full["sources"] == {name: row["url"] for name, row in versions.items()}
 
 
 def test_no_model_reads_everything():

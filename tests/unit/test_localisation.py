@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from sklearn.metrics import roc_auc_score
 
-from mmlens.datasets.truth import box_coverage, coverage
+from mmlens.datasets.truth import NO_MASK, box_coverage, coverage
 from mmlens.features.boxes import patch_boxes
+from mmlens.features.stem import patch_words
 from mmlens.perturbation.localisation import (
     image_truth,
     mask_auc,
@@ -102,6 +103,20 @@ def truth_row(sample_id, mask, named=True, spans=()):
         "named": named,
         "word_spans": json.dumps(spans),
     }
+
+
+def test_objects_with_only_a_box_are_skipped_by_whoever_reads_masks():
+    mask = np.zeros((32, 32), bool)
+    mask[:16] = True
+    rows = [truth_row("a", mask), truth_row("b", mask)]
+    rows[1]["mask_counts"] = NO_MASK
+    truth = pd.DataFrame(rows).assign(category="red ring")
+    assert set(image_truth(truth, grids({"a": (2, 2), "b": (2, 2)}))) == {"a"}
+    samples = pd.DataFrame({"sample_id": ["a", "b"]})
+    targets, words = patch_words(samples, truth, (2, 2))
+    assert words == ["red", "ring"]
+    assert targets[0].tolist() == [[[1, 1], [0, 0]]] * 2
+    assert not targets[1].any()
 
 
 def example():

@@ -234,6 +234,8 @@ def test_exact_duplicates_are_dropped_and_contradictions_counted(tmp_path):
         "test": {"rows_read": 1, "duplicates_dropped": 0, "contradicting_pairs": 0}
         | {"in_other_splits": 1, "samples": 1, "positives": 0},
     }
+    found = {"shared_ids_dropped": 0, "label_version": "unknown"}
+    expected = {split: counts | found for split, counts in expected.items()}
     assert quality.set_index("split").to_dict("index") == expected
 
 

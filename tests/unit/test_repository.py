@@ -13,7 +13,7 @@ from mmlens.models import MODELS
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 # Names that differ between PyPI and conda-forge.
-CONDA_NAMES = {"pytorch": "torch"}
+CONDA_NAMES = {"huggingface_hub": "huggingface-hub", "pytorch": "torch"}
 
 
 def locked(name):

@@ -16,7 +16,7 @@ from mmlens.config import (
     modalities_read,
     read_schema,
 )
-from mmlens.datasets import DATASETS
+from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
@@ -81,6 +81,13 @@ def reading_library():
     return library(*readers, *(f"datasets/{name}.py" for name in shared))
 
 
+def download_library():
+    """`library` of the downloads of this kind of data: what fetches it and what reads its lists."""
+    modules = implementations(DATASETS, [config["dataset"]["kind"]])
+    modules += implementations(DOWNLOADS, [config["dataset"]["kind"]]) if is_downloaded() else []
+    return library(*modules, "datasets/records.py", "datasets/versions.py", "download")
+
+
 def training_library(wildcards):
     return torch_library([wildcards.model], "training")
 
@@ -110,12 +117,31 @@ def training_settings(wildcards):
     return ordered(config["training_of"].get(wildcards.model, config["training"]))
 
 
+def is_downloaded():
+    """Whether the raw files of this run's data set are downloaded: nobody says where they are."""
+    dataset = config["dataset"]
+    return "root" not in dataset and dataset["kind"] in DOWNLOADS.names()
+
+
+def download_settings(wildcards):
+    """Section dataset, with the folder that its files are downloaded to."""
+    return ordered(
+        {**config["dataset"], "root": f"resources/downloads/{config['dataset']['kind']}"}
+    )
+
+
 def dataset_settings(wildcards):
-    """Section dataset, with the folder where generated files were written."""
-    settings = dict(config["dataset"])
+    """Section dataset, with the folder where its files are, without where they come from."""
+    settings = download_settings(wildcards) if is_downloaded() else dict(config["dataset"])
     if settings["kind"] == "generated":
         settings["root"] = f"results/{wildcards.run}/data/generated"
-    return ordered(settings)
+    from_where = ("accept_licence", "sources")
+    return ordered({key: settings[key] for key in settings if key not in from_where})
+
+
+def names_of(value):
+    """The names in a setting: one, or {key: name}."""
+    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def dataset_files(wildcards):
@@ -124,11 +150,14 @@ def dataset_files(wildcards):
     root = Path(settings["root"])
     if settings["kind"] == "generated":
         return [str(root)]
-    files = [*settings.get("files", {}).values(), *settings.get("instances", {}).values()]
-    paths = [root / name for name in files + [settings[k] for k in ("table",) if k in settings]]
+    paths = [root / name for key in NAMED_FILES for name in names_of(settings.get(key, {}))]
+    # What is downloaded lies there or not; its list is there whenever the files are.
+    downloads = [f"results/{wildcards.run}/data/downloads.csv"] if is_downloaded() else []
+    paths = [] if downloads else paths
     paths += [Path(settings["groups"]["table"])] if "groups" in settings else []
+    paths += [BASE / "resources/vqa/answers.csv"] if settings["kind"] == "vqa" else []
     # A missing file is reported by the reader, with its key and remedy, not by Snakemake.
-    return [str(path) for path in paths if path.is_file()]
+    return downloads + [str(path) for path in paths if path.is_file()]
 
 
 def extractor_library(*extractors):
@@ -188,6 +217,8 @@ def benchmark_files(wildcards):
     single += ["draw_training_curves", "draw_roc_curves", "draw_confusion_matrices"]
     if config["dataset"]["kind"] == "generated":
         single.append("generate_dataset")
+    if is_downloaded():
+        single.append("fetch_dataset")
     if config["stem"]["pretrain"]:
         single.append("pretrain_stem")
     if config["captions"]["enabled"]:
@@ -214,6 +245,10 @@ def name_reports():
 
     Reporter.__post_init__ = with_suffix
 
+
+# Keys of section dataset that name files below its root.
+NAMED_FILES = ("table", "files", "instances", "fine_grained", "questions", "annotations")
+NAMED_FILES += ("lxmert", "answers", "train_annotations")
 
 config.update(checked(config))
 name_reports()

@@ -28,6 +28,31 @@ rule generate_dataset:
         "../../scripts/generate_dataset.py"
 
 
+rule fetch_dataset:
+    input:
+        versions=BASE / "resources/data_versions.csv",
+        lib=download_library(),
+    output:
+        # The files themselves are not declared: Snakemake would delete what a failed job has.
+        "results/{run}/data/downloads.csv",
+    log:
+        "results/{run}/logs/fetch_dataset.log",
+    benchmark:
+        "results/{run}/benchmarks/fetch_dataset.tsv"
+    # Where the jobs run there may be no network.
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=600,
+    params:
+        dataset=download_settings,
+    script:
+        "../../scripts/fetch_dataset.py"
+
+
 rule build_samples:
     input:
         files=dataset_files,

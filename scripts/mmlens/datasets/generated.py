@@ -25,7 +25,7 @@ from pycocotools import mask as coco_mask
 from ..files import write_json, write_text
 from ..table import write_csv
 from . import register_dataset
-from .hateful_memes import read as read_hateful_memes
+from .hateful_memes import read_files
 from .shapes import COLOURS, SHAPES, Object, background, draw
 
 VERSION = 1
@@ -249,7 +249,7 @@ def generate(root, *, quads, seed=0, size=96, leak="none"):
 def read(settings):
     """Read the generated files as Hateful-Memes files with a table of groups."""
     splits = list(settings["quads"])
-    return read_hateful_memes(
+    return read_files(
         {
             **settings,
             "files": {split: f"{split}.jsonl" for split in splits},

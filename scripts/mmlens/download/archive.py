@@ -6,7 +6,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,7 +47,9 @@ def extract(archive, folder, *, largest=50 * 2**30, members=None):
     Parameters
     ----------
     largest : bytes that all members together may have
-    members : names of the members to unpack; None for all
+    members : collection of str, or function, or None
+        Names of the members to unpack, all of which must be there; or which says of a name
+        whether it is wanted; None for all.
 
     Returns
     -------
@@ -61,8 +63,10 @@ def extract(archive, folder, *, largest=50 * 2**30, members=None):
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with opened(archive) as content:
-        chosen = [m for m in content if members is None or m.name in set(members)]
-        check_members(archive, chosen, folder, largest, members)
+        wanted = members if callable(members) or members is None else set(members).__contains__
+        chosen = [member for member in content if wanted is None or wanted(member.name)]
+        absent = set(members) - {m.name for m in chosen} if isinstance(members, Collection) else ()
+        check_members(archive, content, chosen, absent, folder, largest)
         files = [member for member in chosen if member.kind == "file"]
         missing = [member for member in files if not is_there(folder / member.name, member.size)]
         check_space(folder, sum(member.size for member in missing))
@@ -104,36 +108,41 @@ def check_end(content):
 def of_zip(content, info):
     mode = stat.S_IFMT(info.external_attr >> 16)  # 0 where no Unix wrote the archive
     kind = "folder" if info.is_dir() else "file" if mode in (0, stat.S_IFREG) else "other"
-    return Member(info.filename, info.file_size, kind, lambda: content.open(info))
+    return Member(plain(info.filename), info.file_size, kind, lambda: content.open(info))
 
 
 def of_tar(content, info):
     kind = "folder" if info.isdir() else "file" if info.isreg() else "other"
-    return Member(info.name, info.size, kind, lambda: content.extractfile(info))
+    return Member(plain(info.name), info.size, kind, lambda: content.extractfile(info))
 
 
-def check_members(archive, chosen, folder, largest, wanted):
-    """DownloadError with everything about these members that must not be unpacked."""
-    found = {member.name for member in chosen}
-    problems = [f"{archive}: no member {name}" for name in wanted or () if name not in found]
+def plain(name):
+    """A member's name without "./" and a slash at its end."""
+    return str(PurePosixPath(name))
+
+
+def check_members(archive, members, chosen, absent, folder, largest):
+    """DownloadError with every reason not to unpack the chosen ones of all members."""
+    problems = [f"{archive}: no member {name}; is it the right archive?" for name in sorted(absent)]
     root = folder.resolve()
-    for member in chosen:
+    for member in members:
         path = PurePosixPath(member.name)
         inside = not path.is_absolute() and (root / path).resolve().is_relative_to(root)
         if not inside or ".." in path.parts:
             problems.append(
                 f"{archive}: member {member.name!r} leads out of {folder}; not unpacked"
             )
-        if member.kind == "other":
-            problems.append(
-                f"{archive}: member {member.name!r} is a link or a device, expected files and "
-                f"folders only; not unpacked"
-            )
+    problems += [
+        f"{archive}: member {member.name!r} is a link or a device, expected files and folders "
+        f"only; nothing done"
+        for member in chosen
+        if member.kind == "other"
+    ]
     total = sum(member.size for member in chosen)
     if total > largest:
         problems.append(
             f"{archive}: its members have {total} bytes unpacked, expected at most {largest}; "
-            f"not unpacked"
+            f"nothing done"
         )
     if problems:
         raise DownloadError(problems)

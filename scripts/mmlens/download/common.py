@@ -14,7 +14,7 @@ from ..table import DataError
 SPARE_BYTES = 100 * 2**20
 TIMEOUT = (20, 60)  # seconds to connect, and between bytes
 BACKOFF = 1.0  # seconds before the second attempt; doubles with every further one
-# So many failures without a success say that the others will fail too.
+# So many failures in a row say that the others will fail too.
 HOPELESS = 20
 REMEDY = "run again to go on, or download it in a browser and set dataset.root to its folder"
 
@@ -29,6 +29,10 @@ class DownloadError(DataError):
 
     def __init__(self, problems):
         super().__init__("download failed", problems)
+
+
+class NotFoundError(DownloadError):
+    """A file that its source does not have; it may have others."""
 
 
 def source_path(path):
@@ -61,6 +65,16 @@ def record(path):
     """{path, url, size, sha256, etag} of a finished download."""
     source = read_source(path)
     return {"path": str(path), **{key: source[key] for key in ("url", "size", "sha256", "etag")}}
+
+
+def known_record(path):
+    """The record of a file that was downloaded and not changed since, else None."""
+    return record(path) if path.is_file() and is_unchanged(path, read_source(path)) else None
+
+
+def is_here(path):
+    """Whether a file is there, and, if it was downloaded by itself, has not changed since."""
+    return path.is_file() and (not read_source(path) or known_record(path) is not None)
 
 
 def finish(part, path, url, etag):
@@ -136,28 +150,31 @@ def check_space(folder, needed):
         )
 
 
-def run_all(calls, workers, progress):
+def run_all(calls, workers, bar):
     """Results of many downloads, in order, several at a time.
 
-    calls : functions without arguments; progress : a bar, which counts finished files
+    calls : functions without arguments; bar : a progress bar, which counts those that ended
 
     Raises
     ------
-    DownloadError with the problems of all that failed; what was downloaded stays.
+    DownloadError with the problems of all that failed; what was downloaded stays. After
+    HOPELESS failures in a row that are no NotFoundError, the rest is given up.
     """
-    results, problems = [], []
+    results, problems, in_a_row = [], [], 0
     with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(call) for call in calls]
         try:
             for position, future in enumerate(waiting, start=1):
                 try:
                     results.append(future.result())
+                    in_a_row = 0
                 except DownloadError as error:
                     problems += error.problems
-                progress.update()
-                if not results and position == HOPELESS < len(waiting):
+                    in_a_row = 0 if isinstance(error, NotFoundError) else in_a_row + 1
+                bar.update()
+                if in_a_row == HOPELESS < len(waiting):
                     rest = len(waiting) - position
-                    problems.append(f"none of {position} files came, so {rest} more were given up")
+                    problems.append(f"after {in_a_row} failures in a row {rest} more were given up")
                     break
         finally:
             pool.shutdown(cancel_futures=True)

@@ -10,6 +10,7 @@ from .common import (
     REMEDY,
     TIMEOUT,
     DownloadError,
+    NotFoundError,
     check_content,
     check_space,
     finish,
@@ -78,7 +79,8 @@ def retried(download, url, attempts=3):
             text = " ".join(str(error).split()) or type(error).__name__
             if lasting or attempt == attempts:
                 found = f"status {status}" if status else "no answer"
-                raise DownloadError([f"{url}: {found} ({text[:300]}); {REMEDY}"]) from error
+                kind = NotFoundError if status == 404 else DownloadError
+                raise kind([f"{url}: {found} ({text[:300]}); {REMEDY}"]) from error
             print(f"{url}: {text}; again")
             time.sleep(BACKOFF * 2 ** (attempt - 1))
 
@@ -139,7 +141,7 @@ def fetch_from_drive(url, path, *, size=None, sha256=None):
         except (gdown.exceptions.DownloadError, OSError) as error:
             text = " ".join(str(error).split())
             raise DownloadError(
-                [f"{url}: Google Drive did not send it ({text}); {by_hand}"]
+                [f"{url}: gdown could not download it ({text}); {by_hand}"]
             ) from error
     with open(staging, "rb") as file:
         page = html_page(file.read(2**16))

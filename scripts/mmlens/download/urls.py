@@ -15,6 +15,7 @@ from .common import (
     REMEDY,
     TIMEOUT,
     DownloadError,
+    NotFoundError,
     check_content,
     check_space,
     finish,
@@ -192,7 +193,7 @@ def check_status(response, url):
         raise TransferError(text, float(wait) if wait.isdigit() else 0.0)
     if status not in (200, 206):
         problem = f"{url}: status {status} ({response.reason}) came, expected 200; {REMEDY}"
-        raise DownloadError([problem])
+        raise (NotFoundError if status in (404, 410) else DownloadError)([problem])
 
 
 def is_plain(response):

@@ -41,7 +41,8 @@ NOTES = {
         "Data",
         "Rows read, exact duplicates dropped (same split, image, text and label), pairs of image "
         "and text that occur with both labels, samples whose image (or text, without images) also "
-        "occurs in another split, samples used.",
+        "occurs in another split, samples used. For Hateful Memes also the ids dropped because an "
+        "earlier split has them, and which version of the official labels a file holds.",
         "quality.csv",
     ),
     "cost": ("Cost", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
