@@ -16,6 +16,7 @@ wildcard_constraints:
     run=config["run"],
     model="|".join(config["models"]) or "(?!)",  # without models, what matches nothing
     seed=r"\d+",
+    extractor="|".join(EXTRACTORS.names()),
 
 
 include: "workflow/rules/data.smk"
@@ -31,6 +32,7 @@ rule all:
     default_target: True
     input:
         rules.data.input,
+        rules.features.input,
         rules.train.input,
         rules.evaluate.input,
         rules.explain.input,

@@ -9,6 +9,7 @@ import torch
 
 from mmlens.device import torch_device
 from mmlens.explanation.explain import choose_rows, explain
+from mmlens.features.reader import FeatureReader
 from mmlens.models import build_model
 from mmlens.models.inputs import EncodedSamples
 from mmlens.perturbation.engine import perturb
@@ -21,7 +22,12 @@ samples = read_samples(snakemake.input.samples)
 chosen = choose_rows(samples, settings["split"], settings["samples"])
 predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
 chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
-data = EncodedSamples(chosen, snakemake.input.tokenizer, params.model["image_size"])
+data = EncodedSamples(
+    chosen,
+    snakemake.input.tokenizer,
+    params.model["image_size"],
+    features=FeatureReader(snakemake.input.features[0]) if snakemake.input.features else None,
+)
 model = build_model(name, params.model, data)
 load_weights(snakemake.input.weights, model)
 with torch_device(params.device, params.torch_threads) as device:

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from mmlens.device import torch_device
+from mmlens.features.reader import FeatureReader
 from mmlens.files import seed_from, sha256_file, stable_hash, write_text
 from mmlens.metrics import choose_threshold
 from mmlens.models import build_model
@@ -26,16 +27,22 @@ effective = {
     "training": params.training,
     "seed": seed,
     "inputs": {
-        path: sha256_file(path) for path in (inputs.samples, inputs.tokenizer, *inputs.get("stem"))
+        path: sha256_file(path)
+        for path in (inputs.samples, inputs.tokenizer, *inputs.stem, *inputs.features)
     },
 }
 # Undeclared, so that Snakemake keeps it when the job is killed; keyed by all that the weights
 # depend on, so that no other training resumes from it.
 state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
-data = EncodedSamples(read_samples(inputs.samples), inputs.tokenizer, params.model["image_size"])
+data = EncodedSamples(
+    read_samples(inputs.samples),
+    inputs.tokenizer,
+    params.model["image_size"],
+    features=FeatureReader(inputs.features[0]) if inputs.features else None,
+)
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, params.model, data)
-if inputs.get("stem") and "image" in model.modalities:
+if inputs.stem and "image" in model.modalities:
     load_weights(inputs.stem[0], model.image.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)

@@ -45,7 +45,7 @@ figures = [
 stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
 content = {
     "title": f"mmlens: comparison of run {config['run']}",
-    "paragraphs": introduction(config, stem),
+    "paragraphs": introduction(config, stem, snakemake.params.frozen),
     "findings": model_findings(frames["comparison"]) + explanation_findings(against_random),
     "tables": [
         tables.Shown.of(title, note, shown[name], file)

@@ -42,3 +42,11 @@ def demo(tmp_path_factory):
     done = snakemake("--cores", "2", "--configfile", DEMO, directory=directory)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory / "results/test"
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """{extractor: arguments with the path of small weights}, shared by all tests."""
+    from checkpoints import small_checkpoints  # only tests of extractors pay for its imports
+
+    return small_checkpoints(tmp_path_factory.mktemp("checkpoints"))

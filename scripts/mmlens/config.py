@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator, validators
 
 from .datasets import DATASETS
 from .explanation import METHODS
+from .features import EXTRACTORS
 from .models import MODELS
 from .registry import unknown
 from .table import DataError
@@ -129,17 +130,19 @@ def describe(error, prefix=""):
 
 
 def check_names(config):
-    """Problems with names of data sets, models and methods."""
+    """Problems with names of data sets, models, methods and extractors."""
     problems = []
     for key, registry, names in (
         ("dataset.kind", DATASETS, [config["dataset"]["kind"]]),
         ("models", MODELS, config["models"]),
         ("methods", METHODS, config["methods"]),
+        ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
+        ("features.settings", EXTRACTORS, config["features"]["settings"]),
     ):
         for name in names:
             if name not in registry.names():
                 problems.append(f"{key}: {unknown(registry.kind, name, registry.names())}")
-    for key in ("training_of", "explain.grad_cam_layers"):
+    for key in ("training_of", "features.of", "explain.grad_cam_layers"):
         section = config
         for part in key.split("."):
             section = section[part]
@@ -194,7 +197,23 @@ def check_values(config):
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
             "add them or set stem.pretrain: false"
         )
-    return problems + check_vqa(dataset)
+    return problems + check_features(config) + check_vqa(dataset)
+
+
+def check_features(config):
+    """Problems with the extractors of models on frozen features."""
+    features, problems = config["features"], []
+    frozen = [m for m in config["models"] if m in MODELS.names() and is_frozen(m)]
+    if frozen and not features["extractors"]:
+        problems.append(f"features.extractors: empty; {', '.join(frozen)} read features of one")
+    for model, extractor in features["of"].items():
+        if extractor not in features["extractors"]:
+            known = ", ".join(features["extractors"])
+            problems.append(
+                f"features.of.{model}: {extractor!r} is not in features.extractors ({known}); "
+                "add it"
+            )
+    return problems
 
 
 def check_vqa(dataset):
@@ -209,6 +228,11 @@ def check_vqa(dataset):
     if unused in dataset:
         problems.append(f"dataset.{unused}: not used with dataset.vocabulary {order}; remove it")
     return problems
+
+
+def is_frozen(model):
+    """Whether a model reads cached features instead of pixels, without importing it."""
+    return MODELS.attribute(model, "frozen", False)
 
 
 def modalities_read(models):

@@ -1,8 +1,12 @@
-"""Weights on disk: safetensors, written atomically, loaded strictly."""
+"""Weights on disk: safetensors, written atomically; everything is loaded strictly."""
 
+from pathlib import Path
+
+import torch
 from safetensors.torch import load_file, save_file
 
 from .files import atomic
+from .table import DataError
 
 
 def save_weights(path, module):
@@ -15,3 +19,72 @@ def save_weights(path, module):
 def load_weights(path, module):
     """Load a file of `save_weights`; any missing or unexpected tensor is an error of torch."""
     module.load_state_dict(load_file(path), strict=True)
+
+
+def read_content(path):
+    """What a .safetensors or torch file holds: tensors by name, perhaps within other facts.
+
+    Raises
+    ------
+    DataError if the file is not there or cannot be read as data alone, without running code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("weights", [f"{path}: no such file; download it"])
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Without weights_only a file could run any code.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen kinds
+        message = " ".join(str(error).split())[:300]
+        problem = f"{path}: cannot be read ({type(error).__name__}: {message}); download it again"
+        raise DataError("weights", [problem]) from None
+
+
+def state_of(content, path):
+    """{name: tensor} of what `read_content` gave: alone, under "model" or under "state_dict".
+
+    Names lose the prefix "module." of a network that was trained on several GPUs.
+    """
+    if isinstance(content, dict):
+        content = next((content[k] for k in ("model", "state_dict") if k in content), content)
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        problem = f'{path}: no table of tensors; expected one, alone or under "model"'
+        raise DataError("weights", [problem])
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def load_state(module, path, state=None):
+    """Load weights strictly; returns `module` in eval mode, without gradients.
+
+    Parameters
+    ----------
+    module : torch module, perhaps on the meta device
+    path : of the file, for messages and, without `state`, to read
+    state : {name: tensor}
+
+    Raises
+    ------
+    DataError naming every tensor that is missing, unexpected or of another shape; only counters
+    of BatchNorm, which nothing reads, may be absent.
+    """
+    state = state_of(read_content(path), path) if state is None else dict(state)
+    expected = module.state_dict()
+    for name, own in expected.items():
+        if name.endswith("num_batches_tracked"):
+            state.setdefault(name, torch.zeros((), dtype=own.dtype))
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
+    problems = [f"{path}: no {name}; expected {tuple(expected[name].shape)}" for name in missing]
+    problems += [f"{path}: unexpected {name} {tuple(state[name].shape)}" for name in extra]
+    problems += [
+        f"{path}: {name} has shape {tuple(state[name].shape)}; expected {tuple(own.shape)}"
+        for name, own in expected.items()
+        if name in state and state[name].shape != own.shape
+    ]
+    if problems:
+        raise DataError("weights", problems)
+    state = {name: value.to(expected[name].dtype) for name, value in state.items()}
+    module.load_state_dict(state, assign=True)
+    return module.eval().requires_grad_(False)

@@ -8,6 +8,7 @@ from conftest import DEMO, ROOT
 from snakemake.utils import update_config
 
 from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.datasets.versions import read_versions
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 TABLE = {"kind": "csv", "root": "data", "table": "table.csv"}
@@ -63,7 +64,7 @@ def test_defaults_are_filled_and_the_argument_is_left_alone():
     assert full["model"] == {"width": 32, "heads": 2, "image_size": 96}
     assert full["training"]["masked_words"] == {"weight": 1.0, "probability": 0.4, "label": 0}
     own = full["training_of"]["vilt_scratch"]
-    assert own["epochs"] == 6
+    assert own["epochs"] == 5
     assert own["masked_words"] == {**full["training"]["masked_words"], "weight": 3.0}
     assert own["lr"] == full["training"]["lr"]
     assert full["perturbation"]["steps"] == [0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1]
@@ -139,6 +140,11 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
         ({"training_of": {"vilt_scrach": {}}}, "training_of: unknown model", "vilt_scratch"),
         ({"explain": {"grad_cam_layers": {"vit": {}}}}, "explain.grad_cam_layers: unknown model",
          "vilt_scratch"),
+        ({"models": ["blip_frozen"]}, "features.extractors: empty", "blip_frozen read features"),
+        ({"features": {"extractors": ["resnet50"]}}, "unknown extractor 'resnet50'", "resnet"),
+        ({"features": {"settings": {"clipp": {}}}}, "unknown extractor 'clipp'", "clip"),
+        ({"features": {"of": {"blip_frozen": "clip"}}}, "features.of.blip_frozen: 'clip' is not",
+         "add it"),
     ],
 )  # fmt: skip
 def test_mistake_is_named_with_key_found_and_expected(changes, found, expected):
@@ -158,7 +164,7 @@ def test_unknown_model_and_kind_name_the_known_ones():
     problems = problems_of(config_with({"models": ["vilt_scratch", "clip_scrath"]}))
     assert problems == [
         "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
-        "vilt_scratch? known are blip_scratch, clip_scratch, image_only, text_only, "
+        "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, text_only, "
         "vilbert_scratch, vilt_scratch"
     ]
     config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})
@@ -229,8 +235,8 @@ def test_float_is_no_integer(changes):
     assert "(float), expected a value of type integer" in problem
 
 
-COCO = {"kind": "coco", "root": "data"}
-VQA = {"kind": "vqa", "root": "data"}
+COCO = {"kind": "coco"}
+VQA = {"kind": "vqa"}
 
 
 @pytest.mark.parametrize(("dataset", "task"), [(COCO, "classes"), (VQA, "answers")])
@@ -267,6 +273,13 @@ def test_choice_of_all_images_is_null():
 def test_keys_of_vqa_that_need_or_exclude_each_other(more, found):
     (problem,) = problems_of(config_with({"models": []}, dataset={**VQA, **more}))
     assert found in problem
+
+
+@pytest.mark.parametrize("dataset", [COCO, VQA])
+def test_addresses_are_those_of_the_known_versions(dataset):
+    full = complete_config(config_with({"models": []}, dataset=dataset), SCHEMA)["dataset"]
+    versions = read_versions(full["kind"])
+    assert full["sources"] == {name: row["url"] for name, row in versions.items()}
 
 
 def test_no_model_reads_everything():

@@ -1,5 +1,7 @@
 """Explanations: the capture changes nothing, and every method computes what its formula says."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -9,10 +11,15 @@ from mmlens.datasets.vocabulary import CLS, PAD, SEP, train_tokenizer
 from mmlens.explanation import METHODS
 from mmlens.explanation.capture import capture
 from mmlens.explanation.explain import explain
-from mmlens.models import MODELS
+from mmlens.features import get_extractor
+from mmlens.features.extract import extract
+from mmlens.features.reader import FeatureReader
+from mmlens.files import sha256_file, write_json
+from mmlens.models import MODELS, build_model
 from mmlens.models.base import Edge
 from mmlens.models.inputs import Batch, EncodedSamples
 from mmlens.models.layers import Attention
+from mmlens.table import write_parquet
 
 torch.set_num_threads(1)
 
@@ -21,21 +28,25 @@ WORDS_PER_TEXT = (4, 1, 0, 6, 3)  # 0: a text of special tokens only must not br
 COUNT = len(WORDS_PER_TEXT)
 TARGET = torch.tensor([True, False, True, True, False])
 MAPS = {"text_only": 2, "image_only": 2, "clip_scratch": 6, "vilt_scratch": 4}  # default depth
-MAPS |= {"blip_scratch": 2 + 2 * 3, "vilbert_scratch": 1 + 2 * 4}
+MAPS |= {"blip_scratch": 2 + 2 * 3, "vilbert_scratch": 1 + 2 * 4, "blip_frozen": 2 + 2 * 3}
 NAMES = list(MAPS)
+FEATURES = SimpleNamespace(width=6, grid=None)  # of nine regions, some of them padding
 
 
 def make_model(name):
     """A small model in double precision, so that equality can be asked for almost exactly."""
     torch.manual_seed(0)
-    model = MODELS.get(name)(vocabulary_size=20, max_length=12, width=8, heads=2, image_size=48)
+    entry = MODELS.get(name)
+    features = {"features": FEATURES} if entry.frozen else {}
+    sizes = {"vocabulary_size": 20, "max_length": 12, "width": 8, "heads": 2, "image_size": 48}
+    model = entry(**sizes, **features)
     with torch.no_grad():  # fresh norms and biases are ones and zeros, which hide mistakes
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     return model.double().eval()
 
 
-def make_batch(rows=slice(None), length=8):
+def make_batch(rows=slice(None), length=8, frozen=False):
     generator = torch.Generator().manual_seed(1)
     words = torch.randint(5, 20, (COUNT, 6), generator=generator).tolist()
     pixels = torch.randn(COUNT, 3, 48, 48, generator=generator).double()
@@ -43,12 +54,20 @@ def make_batch(rows=slice(None), length=8):
     for k, n in enumerate(WORDS_PER_TEXT):
         ids[k, : n + 2] = torch.tensor([CLS, *words[k][:n], SEP])
     ids, valid = ids[rows], ids[rows] != PAD
-    return Batch(ids, valid, ids >= 5, pixels[rows], torch.arange(len(ids)))
+    positions = torch.arange(len(ids))
+    if not frozen:
+        return Batch(ids, valid, ids >= 5, pixels[rows], positions)
+    regions = torch.randn(COUNT, 9, 6, generator=generator).double()
+    corners = torch.rand(COUNT, 9, 2, 2, generator=generator).double().sort(2).values
+    seen = torch.arange(9) < torch.tensor([9, 4, 1, 0, 9])[:, None]
+    boxes = corners.flatten(2)
+    return Batch(ids, valid, ids >= 5, regions[rows], positions, boxes[rows], seen[rows])
 
 
 def captured(model, rows=tuple(range(COUNT)), length=8, **options):
     ids, rows = [f"sample-{k}" for k in rows], list(rows)
-    return capture(model, make_batch(rows, length), ids, TARGET[rows], **options)
+    batch = make_batch(rows, length, model.frozen)
+    return capture(model, batch, ids, TARGET[rows], **options)
 
 
 def close(found, expected):
@@ -57,7 +76,7 @@ def close(found, expected):
 
 @torch.no_grad()
 def plain_logits(model):
-    return model(model.embed(make_batch()))
+    return model(model.embed(make_batch(frozen=model.frozen)))
 
 
 def assert_untouched(model):
@@ -206,28 +225,44 @@ def test_random_maps_are_keyed_by_sample_and_draw_not_by_position():
         assert not torch.equal(values[0], values[1])
 
 
-def encoded(folder, texts):
+def encoded(folder, texts, frozen=False):
     paths = [str(folder / f"{k}.png") for k in range(len(texts))]
     for path in paths:
         Image.linear_gradient("L").save(path)
     samples = pd.DataFrame({"image": paths, "text": texts, "label": 1})
     samples["sample_id"] = [f"{k:03}" for k in samples.index]
     train_tokenizer(texts, texts).save(str(folder / "tokenizer.json"))
-    return EncodedSamples(samples, folder / "tokenizer.json", 48)
+    features = cached_pixels(folder, samples) if frozen else None
+    return EncodedSamples(samples, folder / "tokenizer.json", 48, features)
+
+
+def cached_pixels(folder, samples):
+    """A reader of the real cache: nine patches of each image."""
+    facts = {"image_sha256": samples["image"].map(sha256_file), "width": 256, "height": 256}
+    index, facts = extract(
+        samples.assign(**facts), get_extractor("pixels", size=48), cache=folder, dtype="float32",
+        shard=2, batch_size=2, threads=1, keep_decoded=False, device="cpu",
+    )  # fmt: skip
+    write_parquet(folder / "index.parquet", index)
+    write_json(folder / "facts.json", facts)
+    return FeatureReader(folder / "index.parquet")
 
 
 def explained(data, name, methods):
     torch.manual_seed(0)
-    settings = {"width": 8, "heads": 2, "image_size": 48, "max_length": data.max_length}
-    model = MODELS.get(name)(vocabulary_size=data.vocabulary_size, **settings).eval()
+    model = build_model(name, {"width": 8, "heads": 2, "image_size": 48}, data).eval()
     target = torch.ones(len(data), dtype=torch.bool)
     return explain(model, data, target, methods=methods, draws=2, batch_size=2, device="cpu")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_explain_gives_every_patch_and_exactly_the_words(name, tmp_path):
-    data = encoded(tmp_path, ["A red square", "no", "a b, c?"])
-    frame, reads = explained(data, name, ("random", "rollout")), MODELS.get(name).modalities
+    model = MODELS.get(name)
+    data, reads = (
+        encoded(tmp_path, ["A red square", "no", "a b, c?"], model.frozen),
+        model.modalities,
+    )
+    frame = explained(data, name, ("random", "rollout"))
     assert frame["method"].value_counts().to_dict() == {"random": 6, "rollout": 3}
     words = {"000": ["A", "red", "square"], "001": ["no"], "002": list("ab,c?")}
     for row in frame.itertuples():
@@ -235,6 +270,16 @@ def test_explain_gives_every_patch_and_exactly_the_words(name, tmp_path):
         assert row.tokens == (words[row.sample_id] if "text" in reads else [])
         assert len(row.text) == len(row.tokens)
         assert (row.grid_rows, row.grid_columns, row.flags) == (3, 3, "")
+        assert len(row.boxes) == (4 * 9 if model.frozen else 0)
+
+
+def test_an_image_without_regions_is_explained_by_its_words_alone():
+    seen = captured(make_model("blip_frozen"))
+    shown = seen.layout.content["image"].sum(1).tolist()
+    assert shown == [9, 4, 1, 0, 9]
+    for method in METHODS.names():
+        relevance = METHODS.get(method)(seen)
+        assert all(torch.isfinite(values).all() for values in relevance.values())
 
 
 def test_constant_maps_are_flagged(tmp_path):  # two words are equally far from the middle

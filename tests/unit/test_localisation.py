@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from sklearn.metrics import roc_auc_score
 
-from mmlens.datasets.truth import coverage
+from mmlens.datasets.truth import NO_MASK, box_coverage, coverage
+from mmlens.features.boxes import patch_boxes
+from mmlens.features.stem import patch_words
 from mmlens.perturbation.localisation import (
     image_truth,
     mask_auc,
@@ -103,6 +105,20 @@ def truth_row(sample_id, mask, named=True, spans=()):
     }
 
 
+def test_objects_with_only_a_box_are_skipped_by_whoever_reads_masks():
+    mask = np.zeros((32, 32), bool)
+    mask[:16] = True
+    rows = [truth_row("a", mask), truth_row("b", mask)]
+    rows[1]["mask_counts"] = NO_MASK
+    truth = pd.DataFrame(rows).assign(category="red ring")
+    assert set(image_truth(truth, grids({"a": (2, 2), "b": (2, 2)}))) == {"a"}
+    samples = pd.DataFrame({"sample_id": ["a", "b"]})
+    targets, words = patch_words(samples, truth, (2, 2))
+    assert words == ["red", "ring"]
+    assert targets[0].tolist() == [[[1, 1], [0, 0]]] * 2
+    assert not targets[1].any()
+
+
 def example():
     """Two samples, one object each of which it names: left half, upper right quarter."""
     left, corner = np.zeros((32, 48), bool), np.zeros((48, 48), bool)
@@ -125,12 +141,39 @@ def example():
     return truth, samples
 
 
+def grids(sizes):
+    """Attributions of samples whose tokens are the patches of grids of these sizes."""
+    return pd.DataFrame(
+        [
+            {"sample_id": s, "grid_rows": rows, "grid_columns": columns, "boxes": []}
+            for s, (rows, columns) in sizes.items()
+        ]
+    )
+
+
 def test_truth_of_patches_is_row_by_row_and_of_the_named_object():
     truth, _ = example()
-    found = image_truth(truth, {"a": (2, 4), "b": (2, 2), "without truth": (2, 2)})
+    found = image_truth(truth, grids({"a": (2, 4), "b": (2, 2), "without truth": (2, 2)}))
     assert set(found) == {"a", "b"}
     assert found["a"].tolist() == [1, 1, 0, 0] * 2
     assert found["b"].tolist() == [0, 1, 0, 0]
+
+
+def test_truth_of_regions_is_the_covered_share_of_each_box():
+    truth, _ = example()
+    found = grids({"a": (0, 0), "b": (0, 0)})
+    left, whole, edge, dot = [0, 0, 0.5, 1], [0, 0, 1, 1], [0.25, 0, 0.75, 1], [0.9, 0.9, 0.9, 0.9]
+    found["boxes"] = [np.ravel([left, whole, edge]), np.ravel([dot, whole])]
+    known = image_truth(truth, found)
+    assert known["a"].tolist() == [1, 0.5, 0.5]
+    assert known["b"].tolist() == [0, 0.25]
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_boxes_of_a_grid_are_covered_as_its_patches(rows, columns, seed):
+    mask = np.random.default_rng(seed).random((6 * rows, 5 * columns)) < 0.5
+    boxes = patch_boxes((rows, columns))
+    assert np.allclose(box_coverage(mask, boxes), coverage(mask, (rows, columns)).ravel())
 
 
 def test_truth_of_words_tells_repeated_words_apart():
@@ -152,14 +195,14 @@ def attributions():
         for method, sign in draws:
             row = {"sample_id": sample_id, "method": method, "tokens": tokens[sample_id]}
             row |= {"image": sign * np.array(image, float), "text": sign * np.array(text, float)}
-            row |= {"grid_rows": 2, "grid_columns": 2, "target": int(sample_id == "a")}
+            row |= {"grid_rows": 2, "grid_columns": 2, "boxes": [], "target": int(sample_id == "a")}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def test_random_draws_are_averaged_and_samples_without_truth_left_out():
     truth, _ = example()
-    known = image_truth(truth, {"a": (2, 2)})
+    known = image_truth(truth, grids({"a": (2, 2)}))
     scores = score_maps(attributions(), "image", known).set_index("method")
     assert set(scores["sample_id"]) == {"a"}
     assert scores.loc["perfect", ["pointing", "mass", "mask_auc"]].tolist() == [1, 1, 1]

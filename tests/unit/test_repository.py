@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from mmlens.config import complete_config, document, read_schema
 from mmlens.explanation import METHODS
+from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
@@ -71,20 +72,21 @@ def test_default_config_states_defaults_or_says_why():
     """Every value of config.yaml that differs from the schema's default is one of these."""
     written = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     required = {key: written[key] for key in SCHEMA["required"]}
+    required["features"] = {"extractors": written["features"]["extractors"]}
     plain = complete_config(required, SCHEMA)
     full = complete_config(written, SCHEMA)
     different = {key for key in full if full[key] != plain[key]}
-    assert different == {"training", "training_of"}
+    assert different == {"features", "training", "training_of"}
 
 
 def test_readme_names_every_model_and_method():
     text = (ROOT / "README.md").read_text()
-    assert all(name in text for name in [*MODELS.names(), *METHODS.names()])
+    assert all(name in text for name in [*MODELS.names(), *METHODS.names(), *EXTRACTORS.names()])
     assert len(re.findall(r"^pip install -r requirements", text, re.MULTILINE)) == 2
 
 
 def test_every_registered_entry_can_be_imported():
-    for registry in (MODELS, METHODS):
+    for registry in (MODELS, METHODS, EXTRACTORS):
         for name in registry.names():
             entry = registry.get(name)
             assert entry.name == name

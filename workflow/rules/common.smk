@@ -9,9 +9,16 @@ from snakemake.exceptions import WorkflowError
 BASE = Path(os.path.relpath(workflow.basedir))
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
-from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.config import (
+    ConfigError,
+    complete_config,
+    is_frozen,
+    modalities_read,
+    read_schema,
+)
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
+from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
 
 
@@ -61,6 +68,8 @@ def torch_library(models, *parts):
     shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
     datasets = ["datasets/images.py", "datasets/vocabulary.py"]
     base = ["device.py", "weights.py", *datasets, *shared]
+    if any(is_frozen(model) for model in models):
+        base += [f"features/{name}.py" for name in ("reader", "store")]
     return library(*base, *implementations(MODELS, models), *parts)
 
 
@@ -76,7 +85,7 @@ def download_library():
     """`library` of the downloads of this kind of data: what fetches it and what reads its lists."""
     modules = implementations(DATASETS, [config["dataset"]["kind"]])
     modules += implementations(DOWNLOADS, [config["dataset"]["kind"]]) if is_downloaded() else []
-    return library(*modules, "datasets/versions.py", "download")
+    return library(*modules, "datasets/records.py", "datasets/versions.py", "download")
 
 
 def training_library(wildcards):
@@ -130,27 +139,71 @@ def dataset_settings(wildcards):
     return ordered({key: settings[key] for key in settings if key not in from_where})
 
 
+def names_of(value):
+    """The names in a setting: one, or {key: name}."""
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
 def dataset_files(wildcards):
     """Files that the samples table is made from, as far as the config names them."""
     settings = dataset_settings(wildcards)
     root = Path(settings["root"])
     if settings["kind"] == "generated":
         return [str(root)]
-    files = [*settings.get("files", {}).values(), *settings.get("instances", {}).values()]
-    files += [*settings.get("fine_grained", {}).values()]
-    paths = [root / name for name in files + [settings[k] for k in ("table",) if k in settings]]
+    paths = [root / name for key in NAMED_FILES for name in names_of(settings.get(key, {}))]
     # What is downloaded lies there or not; its list is there whenever the files are.
     downloads = [f"results/{wildcards.run}/data/downloads.csv"] if is_downloaded() else []
     paths = [] if downloads else paths
     paths += [Path(settings["groups"]["table"])] if "groups" in settings else []
+    paths += [BASE / "resources/vqa/answers.csv"] if settings["kind"] == "vqa" else []
     # A missing file is reported by the reader, with its key and remedy, not by Snakemake.
     return downloads + [str(path) for path in paths if path.is_file()]
+
+
+def extractor_library(*extractors):
+    """`library` of a job that extracts features: all of features/ but the other extractors."""
+    shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]
+    others = set(EXTRACTORS.names()) - set(extractors)
+    skipped = set(implementations(EXTRACTORS, others)) - set(
+        implementations(EXTRACTORS, extractors)
+    )
+    root = BASE / "scripts/mmlens"
+    return sorted(set(library(*shared, "features")) - {str(root / name) for name in skipped})
+
+
+def extractor_settings(wildcards):
+    """Arguments of one extractor."""
+    return ordered(config["features"]["settings"].get(wildcards.extractor, {}))
+
+
+def cache_settings(wildcards):
+    """Section features without what does not concern the cache."""
+    names = ("batch_size", "cache", "dtype", "keep_decoded", "shard")
+    return {name: config["features"][name] for name in names}
+
+
+def frozen_models():
+    """{model: extractor} of the run's models on frozen features."""
+    features = config["features"]
+    frozen = [model for model in config["models"] if is_frozen(model)]
+    return {model: features["of"].get(model, features["extractors"][0]) for model in frozen}
+
+
+def model_features(wildcards):
+    """Index of the cached features that a model reads, if it is one on frozen features."""
+    extractor = frozen_models().get(wildcards.model)
+    return [f"results/{wildcards.run}/features/{extractor}/index.parquet"] if extractor else []
 
 
 def stem_weights(wildcards):
     """Weights of the pretrained stem, where the run has one."""
     wanted = config["stem"]["pretrain"]
     return [f"results/{wildcards.run}/features/stem/stem.safetensors"] if wanted else []
+
+
+def model_stem(wildcards):
+    """Weights of the pretrained stem for a model that starts from it."""
+    return [] if is_frozen(wildcards.model) else stem_weights(wildcards)
 
 
 def stem_facts(wildcards):
@@ -168,6 +221,9 @@ def benchmark_files(wildcards):
         single.append("fetch_dataset")
     if config["stem"]["pretrain"]:
         single.append("pretrain_stem")
+    if config["captions"]["enabled"]:
+        single.append("caption_images")
+    single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
     names += ["train_model/{model}/seed{seed}", "explain_model/{model}/seed{seed}"]
     return [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]
@@ -190,5 +246,15 @@ def name_reports():
     Reporter.__post_init__ = with_suffix
 
 
+# Keys of section dataset that name files below its root.
+NAMED_FILES = ("table", "files", "instances", "fine_grained", "questions", "annotations")
+NAMED_FILES += ("lxmert", "answers", "train_annotations")
+
 config.update(checked(config))
 name_reports()
+# Folders of the samples table before and after captions are joined to its texts; every later
+# stage reads data/, so with captions the plain table lies elsewhere, and without them nothing
+# asks for the other.
+SAMPLED, CAPTIONED = (
+    ("data/plain", "data") if config["captions"]["enabled"] else ("data", "data/captioned")
+)

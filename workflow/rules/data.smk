@@ -58,9 +58,9 @@ rule build_samples:
         files=dataset_files,
         lib=reading_library(),
     output:
-        samples="results/{run}/data/samples.csv",
+        samples=f"results/{{run}}/{SAMPLED}/samples.csv",
         truth="results/{run}/data/truth.parquet",
-        tokenizer="results/{run}/data/tokenizer.json",
+        tokenizer=f"results/{{run}}/{SAMPLED}/tokenizer.json",
         classes="results/{run}/data/classes.csv",
         images="results/{run}/data/images.csv",
         quality="results/{run}/tables/quality.csv",

@@ -13,6 +13,7 @@ rule explain_model:
         tokenizer="results/{run}/data/tokenizer.json",
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
+        features=model_features,
         lib=explanation_library,
     # Attributions and their perturbation tests in one job: both need the loaded model.
     output:

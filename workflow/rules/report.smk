@@ -72,5 +72,6 @@ rule write_report:
         runtime=10,
     params:
         config=ordered({**config}),
+        frozen=frozen_models(),
     script:
         "../../scripts/write_report.py"

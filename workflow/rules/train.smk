@@ -10,7 +10,8 @@ rule train_model:
     input:
         samples="results/{run}/data/samples.csv",
         tokenizer="results/{run}/data/tokenizer.json",
-        stem=stem_weights,
+        stem=model_stem,
+        features=model_features,
         audit="results/{run}/tables/audit.csv",
         lib=training_library,
     output:

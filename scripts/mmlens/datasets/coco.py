@@ -17,6 +17,7 @@ ANNOTATIONS = {
 }
 IMAGE = {"id": int, "file_name": str, "width": int, "height": int}
 CAPTION = {"id": int, "image_id": int, "caption": str}
+LICENCE = {"id": int, "name": str}
 CATEGORY = {"id": int, "name": str, "supercategory": str}
 INSTANCE = {
     "id": int,
@@ -67,17 +68,17 @@ def read(settings):
     if problems:
         return Reading.unreadable(problems)
     index_of = {category["id"]: k for k, category in enumerate(data["categories"])}
-    chosen = choose_images(data, settings)
+    images = root / image_folder(settings)
     rows = [
         {
             "sample_id": f"{image_id:012d}",
             "split": split,
-            "image": str(root / settings.get("images", "val2017") / image["file_name"]),
+            "image": str(images / image["file_name"]),
             "at": f"{data['path']} image {image_id}",
             "image_size": (image["width"], image["height"]),
             **describe(data, image_id, index_of),
         }
-        for image_id, image in chosen.items()
+        for image_id, image in choose_images(data, settings).items()
     ]
     names = ("name", "id", "supercategory")
     name, category_id, supercategory = ([c[key] for c in data["categories"]] for key in names)
@@ -99,7 +100,12 @@ def read(settings):
 
 
 def annotation_names(settings):
+    """{captions, instances: path relative to root}."""
     return {**ANNOTATIONS, **(settings.get("annotations") or {})}
+
+
+def image_folder(settings):
+    return settings.get("images", "val2017")
 
 
 def read_annotations(settings, problems):
@@ -108,7 +114,8 @@ def read_annotations(settings, problems):
     Returns
     -------
     dict: path of the captions, images {id: record}, captions {image id: [texts]}, categories
-    (list by id), objects {image id: [instances without crowds]}; None with problems
+    (list by id), objects {image id: [instances without crowds]}, licences {id: name};
+    None with problems
     """
     names = annotation_names(settings)
     paths = {key: Path(settings["root"]) / name for key, name in names.items()}
@@ -121,6 +128,8 @@ def read_annotations(settings, problems):
         return by_id(found, "id", f"{paths[name]} {key}", problems)
 
     images = {name: records(name, "images", IMAGE) for name in names}
+    has_licences = isinstance(content["captions"], dict) and "licenses" in content["captions"]
+    licences = records("captions", "licenses", LICENCE) if has_licences else {}
     captions = records("captions", "annotations", CAPTION)
     categories = records("instances", "categories", CATEGORY)
     instances = records("instances", "annotations", INSTANCE)
@@ -148,6 +157,7 @@ def read_annotations(settings, problems):
         "captions": texts,
         "categories": [categories[key] for key in sorted(categories)],
         "objects": objects,
+        "licences": {key: record["name"] for key, record in licences.items()},
     }
 
 

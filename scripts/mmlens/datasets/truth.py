@@ -142,3 +142,18 @@ def coverage(mask, grid):
     columns = np.linspace(0, mask.shape[1], grid[1] + 1).round().astype(int)
     totals = np.add.reduceat(np.add.reduceat(mask.astype(float), rows[:-1], 0), columns[:-1], 1)
     return totals / np.outer(np.diff(rows), np.diff(columns))
+
+
+def box_coverage(mask, boxes):
+    """Fraction of each box (x1, y1, x2, y2 as shares of the image) that `mask` covers; (N,).
+
+    Edges are rounded to whole pixels; a box smaller than a pixel takes the pixel it lies on.
+    """
+    height, width = mask.shape
+    total = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    x1, y1 = (np.floor(boxes[:, k] * s + 0.5).astype(int) for k, s in ((0, width), (1, height)))
+    x2, y2 = (np.floor(boxes[:, k] * s + 0.5).astype(int) for k, s in ((2, width), (3, height)))
+    x1, y1 = x1.clip(0, width - 1), y1.clip(0, height - 1)
+    x2, y2 = np.maximum(x2.clip(0, width), x1 + 1), np.maximum(y2.clip(0, height), y1 + 1)
+    inside = total[y2, x2] - total[y1, x2] - total[y2, x1] + total[y1, x1]
+    return inside / ((x2 - x1) * (y2 - y1))

@@ -1,7 +1,9 @@
 """Where the raw files of the data sets come from: resources/data_versions.csv."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
+from ..download import extract, fetch_file, fetch_many
 from ..table import read_table
 
 VERSIONS = Path(__file__).parents[3] / "resources/data_versions.csv"
@@ -32,3 +34,19 @@ def expected(dataset, url):
     rows = read_versions(dataset).values()
     row = next((row for row in rows if row["url"] == url), {})
     return {key: row.get(key) for key in ("size", "sha256")}
+
+
+def fetch_archive(dataset, url, root, names):
+    """Download an archive to root and unpack there the members of these names; its record."""
+    path = root / PurePosixPath(url).name
+    record = fetch_file(url, path, **expected(dataset, url))
+    extract(path, root, members=list(names))
+    return record
+
+
+def fetch_images(url, root, folder, names):
+    """Download images <url>/<folder>/<name> to the same folder below root; their records."""
+    sources = [
+        {"url": f"{url}/{folder}/{quote(name)}", "path": root / folder / name} for name in names
+    ]
+    return fetch_many(sources)

@@ -64,32 +64,20 @@ def read(settings):
         vocabulary, which must be in that order; train_annotations: official annotations of the
         training split, whose answers make the vocabulary train; broken.
     """
-    root, split = Path(settings["root"]), settings.get("split", "test")
-    problems = []
-    questions = read_lxmert(settings, problems) if settings.get("lxmert") else None
-    questions = read_official(settings, problems) if questions is None else questions
+    split, problems = settings.get("split", "test"), []
+    questions = choose_questions(settings, problems)
     vocabulary = vocabulary_of(settings, problems)
-    name = settings.get("image_name", IMAGE_NAME)
-    if not is_image_name(name):
-        problems.append(
-            f"dataset.image_name: found {name!r}, expected a file name with the number of the "
-            f"image in it, such as {IMAGE_NAME}"
-        )
     if problems:
         return Reading.unreadable(problems)
-    seed, count = settings.get("seed", 0), settings.get("count", 1000)
-    ranked = sorted(questions, key=lambda question_id: seed_from("vqa", seed, question_id))
     index_of = {answer: index for index, answer in enumerate(vocabulary)}
-    images = root / settings.get("images", "val2014")
     rows = []
-    for question_id in sorted(ranked[:count]):
-        question = questions[question_id]
+    for question_id, question in questions.items():
         label = best_answer(question["answers"], index_of)
         rows.append(
             {
                 "sample_id": str(question_id),
                 "split": split,
-                "image": str(images / name.format(id=question["image_id"])),
+                "image": question["image"],
                 "text": question["text"],
                 "label": label,
                 "label_name": vocabulary[label] if label >= 0 else "",
@@ -108,6 +96,30 @@ def read(settings):
     )
 
 
+def choose_questions(settings, problems):
+    """{question_id: question} of the seeded choice, by ascending id.
+
+    A question has image (its path), text, answers {answer: soft score}, question_type,
+    answer_type and at. Each one has a rank of its own, see `coco.choose_images`.
+    """
+    form = read_lxmert if settings.get("lxmert") else read_official
+    questions = form(settings, problems)
+    name = settings.get("image_name", IMAGE_NAME)
+    if not is_image_name(name):
+        problems.append(
+            f"dataset.image_name: found {name!r}, expected a file name with the number of the "
+            f"image in it, such as {IMAGE_NAME}"
+        )
+        return {}
+    seed, count = settings.get("seed", 0), settings.get("count", 1000)
+    ranked = sorted(questions, key=lambda question_id: seed_from("vqa", seed, question_id))
+    folder = Path(settings["root"]) / image_folder(settings)
+    chosen = {question_id: questions[question_id] for question_id in sorted(ranked[:count])}
+    for question in chosen.values():
+        question["image"] = str(folder / name.format(id=question["image_id"]))
+    return chosen
+
+
 def is_image_name(name):
     """Whether `name` is a plain file name that differs from image to image."""
     try:
@@ -117,14 +129,22 @@ def is_image_name(name):
     return len(names) == 2 and all(map(is_file_name, names))
 
 
+def official_names(settings):
+    """{questions, annotations: path relative to root}."""
+    defaults = {"questions": QUESTIONS, "annotations": ANNOTATIONS}
+    return {key: settings.get(key, name) for key, name in defaults.items()}
+
+
+def image_folder(settings):
+    return settings.get("images", "val2014")
+
+
 def read_official(settings, problems):
     """{question_id: image_id, text, answers, question_type, answer_type, at}, officially given."""
     paths, records = {}, {}
-    for key, name, fields in (
-        ("questions", QUESTIONS, QUESTION),
-        ("annotations", ANNOTATIONS, ANNOTATION),
-    ):
-        path = Path(settings["root"]) / settings.get(key, name)
+    names = official_names(settings)
+    for key, fields in (("questions", QUESTION), ("annotations", ANNOTATION)):
+        path = Path(settings["root"]) / names[key]
         content = read_json(path, f"dataset.{key}", problems)
         valid = [] if content is None else records_of(content, key, fields, path, problems)
         paths[key], records[key] = path, by_id(valid, "question_id", path, problems)

@@ -38,7 +38,10 @@ class Capture:
         tuple read the state from before any of them
     features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
-    pixels : (x, ds/dx), both (B, 3, S, S), or None for a model without images
+    image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for
+        a model without images
+    boxes : (B, N, 4) of the image tokens after the class token, x1 y1 x2 y2 as shares of the
+        image; None where they are the patches of layout.grid
     """
 
     sample_ids: list
@@ -47,7 +50,8 @@ class Capture:
     steps: list
     features: dict
     embeddings: dict
-    pixels: tuple | None
+    image: tuple | None
+    boxes: torch.Tensor | None = None
 
     @property
     def maps(self):
@@ -84,7 +88,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     announced = [s.edges if isinstance(s, Parallel) else (s,) for s in model.edges()]
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
-        batch = replace(batch, pixels=batch.pixels.detach().requires_grad_())
+        batch = replace(batch, image=batch.image.detach().requires_grad_())
         tokens = model.embed(batch)
         for part in tokens.values():
             if not part.values.requires_grad:
@@ -99,7 +103,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         }
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
-        inputs = [*maps, *features.values(), *embeddings.values(), batch.pixels]
+        inputs = [*maps, *features.values(), *embeddings.values(), batch.image]
         score = torch.where(target, logits, -logits).sum()
         gradients = torch.autograd.grad(score, inputs, allow_unused=True)
     pairs = iter(
@@ -115,7 +119,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         steps=steps,
         features={m: own_tokens(next(pairs), layout, tokens, m) for m in features},
         embeddings={m: next(pairs) for m in embeddings},
-        pixels=next(pairs) if "image" in model.modalities else None,
+        image=next(pairs) if "image" in model.modalities else None,
+        boxes=batch.boxes[batch.image_rows] if model.frozen else None,
     )
 
 

@@ -24,7 +24,8 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
     Returns
     -------
     DataFrame, one row per sample, method and draw: sample_id, method, draw, target (class),
-    image (list over patches, row by row) with grid_rows and grid_columns, tokens (words),
+    image (list over patches, row by row, with grid_rows and grid_columns, or over regions, with
+    boxes: x1 y1 x2 y2 of each as shares of the image, one after the other), tokens (words),
     text (list over words), flags ("image constant", "text constant" where a map has one value
     only, so that its order means nothing). A modality the model does not read has empty lists.
     """
@@ -34,6 +35,8 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
         seen = capture(model, data.batch(chosen, device), ids, target, layers)
         content = {m: c.cpu().numpy() for m, c in seen.layout.content.items()}
+        boxes = None if seen.boxes is None else seen.boxes.cpu().numpy()
+        grid = seen.layout.grid or (0, 0)
         for name in methods:
             method = METHODS.get(name)
             for draw in range(draws if name == "random" else 1):
@@ -51,14 +54,22 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
                             "draw": draw,
                             "target": int(target[k]),
                             "image": own["image"].astype(np.float32),
-                            "grid_rows": seen.layout.grid[0],
-                            "grid_columns": seen.layout.grid[1],
+                            "grid_rows": grid[0],
+                            "grid_columns": grid[1],
+                            "boxes": own_boxes(boxes, content, k),
                             "tokens": data.words(row)[0] if "text" in maps else [],
                             "text": own["text"].astype(np.float32),
                             "flags": flags(own),
                         }
                     )
     return pd.DataFrame(records)
+
+
+def own_boxes(boxes, content, k):
+    """Boxes of sample k's regions as one flat list; empty where the tokens are a grid's patches."""
+    if boxes is None:
+        return np.zeros(0, np.float32)
+    return boxes[k][content["image"][k][1:]].ravel()
 
 
 def flags(relevance):

@@ -43,14 +43,19 @@ def attention_grad_cam(capture):
 def saliency(capture):
     """Input gradient (Simonyan et al. 2014).
 
-    Image: mean over a patch's pixels of the gradient's L2 norm over colour channels.
+    Image: mean over a patch's pixels of the gradient's L2 norm over colour channels; on frozen
+    features, L2 norm of the gradient of a region's features.
     Text: L2 norm of the gradient of the word embedding. Returns {modality: (B, N)}.
     """
     relevance = {}
-    if capture.pixels is not None:
-        norm = capture.pixels[1].norm(dim=1, keepdim=True)
-        per_patch = F.adaptive_avg_pool2d(norm, capture.layout.grid).flatten(1)
-        relevance["image"] = F.pad(per_patch, (1, 0))  # the class token has no pixels
+    if capture.image is not None:
+        gradient = capture.image[1]
+        if gradient.ndim == 4:
+            norm = gradient.norm(dim=1, keepdim=True)
+            per_token = F.adaptive_avg_pool2d(norm, capture.layout.grid).flatten(1)
+        else:
+            per_token = gradient.norm(dim=-1)
+        relevance["image"] = F.pad(per_token, (1, 0))  # the class token has no input
     if "text" in capture.embeddings:
         relevance["text"] = capture.embeddings["text"][1].norm(dim=-1)
     return relevance

@@ -1,1 +1,21 @@
-"""Visual features: here the shared convolutional stem and its pretraining."""
+"""Visual features of frozen extractors, computed once and cached; one file per extractor."""
+
+from ..registry import Registry
+
+EXTRACTORS = Registry("extractor", __name__)
+register_extractor = EXTRACTORS.register
+
+
+def list_extractors():
+    """Names of all extractors, sorted."""
+    return EXTRACTORS.names()
+
+
+def get_extractor(name, **settings):
+    """The extractor called `name`, with its weights loaded.
+
+    Raises
+    ------
+    ValueError for an unknown name; DataError if its weights cannot be used.
+    """
+    return EXTRACTORS.get(name)(**settings)

@@ -68,7 +68,7 @@ def pretrain_stem(data, truth, settings, *, width, grid, seed, device):
     right = []
     for _ in tqdm(range(steps), desc="stem", mininterval=5, ascii=True):
         chosen = torch.randint(len(rows), (settings["batch_size"],), generator=generator)
-        logits = head(stem(data.batch(rows[chosen], device).pixels))
+        logits = head(stem(data.batch(rows[chosen], device).image))
         target = targets[chosen].to(device)
         loss = F.binary_cross_entropy_with_logits(logits, target)
         optimizer.zero_grad()

@@ -55,15 +55,14 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title):
         sample = facts.loc[sample_id]
         pictures, texts = axes[2 * row], axes[2 * row + 1]
         image = read_image(sample["image"])
-        show_image(pictures[0], image, None, None)
+        show_image(pictures[0], image)
         outline(pictures[0], truth, sample_id)
         caption = f"{case}: label {sample['label']}\np(1) = {chances[sample_id]:.2f}"
         pictures[0].set_title(caption, fontsize=7)
         write_words(texts[0], sample["text"].split(), None)
         for column, method in enumerate(methods, start=1):
             found = first.loc[(sample_id, method)]
-            grid = (int(found["grid_rows"]), int(found["grid_columns"]))
-            show_image(pictures[column], image, found["image"], grid)
+            show_image(pictures[column], image, found)
             write_words(texts[column], found["tokens"], found["text"])
             if row == 0:
                 pictures[column].set_title(label(method), fontsize=8)
@@ -82,19 +81,41 @@ def read_image(path):
     return np.asarray(image)
 
 
-def show_image(axis, image, relevance, grid):
-    """Draw an image in grey with its relevance on top, or in colour without relevance."""
+def show_image(axis, image, found=None):
+    """Draw an image in colour, or in grey with relevance on top.
+
+    found : row of the attributions table
+    """
     if image is None:
         return
     extent = (0, image.shape[1], image.shape[0], 0)
-    if relevance is None:
+    if found is None:
         axis.imshow(image, extent=extent)
-    elif len(relevance):
+    elif len(found["image"]):
         axis.imshow(image.mean(2), cmap="gray", extent=extent)
+        relevance, smooth = unit(found["image"]), "bilinear"
+        if len(found["boxes"]):
+            boxes = np.reshape(found["boxes"], (-1, 4))
+            relevance, smooth = paint(boxes, relevance, image.shape[:2]), "nearest"
+        else:
+            relevance = relevance.reshape(int(found["grid_rows"]), int(found["grid_columns"]))
         axis.imshow(
-            unit(relevance).reshape(grid), cmap="inferno", alpha=0.6, extent=extent,
-            interpolation="bilinear", vmin=0, vmax=1,
+            relevance, cmap="inferno", alpha=0.6, extent=extent,
+            interpolation=smooth, vmin=0, vmax=1,
         )  # fmt: skip
+
+
+def paint(boxes, relevance, shape):
+    """Array `shape` with the greatest relevance of the boxes over each pixel, 0 outside of all.
+
+    boxes : (N, 4), x1 y1 x2 y2 as shares of the image
+    """
+    canvas = np.zeros(shape)
+    scaled = (boxes * np.array([shape[1], shape[0]] * 2)).round().astype(int)
+    for (x1, y1, x2, y2), value in zip(scaled, relevance, strict=True):
+        part = canvas[y1:y2, x1:x2]
+        np.maximum(part, value, out=part)
+    return canvas
 
 
 def outline(axis, truth, sample_id):

@@ -12,5 +12,8 @@ def build_model(name, settings, data):
     settings : the config's section model; data : EncodedSamples, for vocabulary and text length.
     """
     return MODELS.get(name)(
-        vocabulary_size=data.vocabulary_size, max_length=data.max_length, **settings
+        vocabulary_size=data.vocabulary_size,
+        max_length=data.max_length,
+        features=data.features,
+        **settings,
     )

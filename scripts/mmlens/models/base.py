@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from .layers import PATCH, Attention, ImageEmbedding, TextEmbedding
+from .layers import PATCH, Attention, ImageEmbedding, RegionEmbedding, TextEmbedding
 
 
 @dataclass
@@ -99,20 +100,27 @@ class Model(nn.Module, ABC):
     width, heads : of all attention layers
     image_size : side of the input images in pixels, a multiple of 16
     max_length : largest number of text tokens
+    features : FeatureReader of the frozen features that take the place of pixels, or None
     """
 
     modalities = ("text", "image")
+    frozen = False  # whether the model reads cached features instead of pixels
     masked_words = False  # whether the masked-word objective helps: text states see the image
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     attention_implementation = "sdpa"
 
-    def __init__(self, vocabulary_size, width, heads, image_size, max_length):
+    def __init__(self, vocabulary_size, width, heads, image_size, max_length, features=None):
         super().__init__()
-        self.grid = (image_size // PATCH, image_size // PATCH)
+        self.grid = features.grid if features else (image_size // PATCH, image_size // PATCH)
         if "text" in self.modalities:
             self.text = TextEmbedding(vocabulary_size, width, max_length)
         if "image" in self.modalities:
-            self.image = ImageEmbedding(width, self.grid)
+            frozen = self.frozen
+            self.image = (
+                RegionEmbedding(width, features.width)
+                if frozen
+                else ImageEmbedding(width, self.grid)
+            )
         self.build(width, heads)
         if self.masked_words:
             self.word_bias = nn.Parameter(torch.zeros(vocabulary_size))
@@ -148,11 +156,16 @@ class Model(nn.Module, ABC):
         return Tokens(self.text(batch.input_ids), batch.text_valid, batch.text_content)
 
     def embed_image(self, batch):
-        """Tokens of the patches, after a class token."""
-        values = self.image(batch.pixels)[batch.image_rows]
-        valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        content = valid.clone()
+        """Tokens of the patches or regions, after a class token."""
+        if self.frozen:
+            values = self.image(batch.image, batch.boxes)[batch.image_rows]
+            content = F.pad(batch.image_valid[batch.image_rows], (1, 0))
+        else:
+            values = self.image(batch.image)[batch.image_rows]
+            content = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         content[:, 0] = False
+        valid = content.clone()
+        valid[:, 0] = True
         return Tokens(values, valid, content)
 
     def forward(self, tokens):

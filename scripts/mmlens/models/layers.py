@@ -142,3 +142,26 @@ class ImageEmbedding(nn.Module):
         patches = self.stem(pixels).flatten(2).transpose(1, 2)
         cls = self.class_token.expand(len(patches), 1, -1)
         return torch.cat([cls, patches], 1) + self.positions
+
+
+class RegionEmbedding(nn.Module):
+    """Frozen features after a class token: (B, N, features), (B, N, 4) -> (B, 1 + N, width).
+
+    A region is the sum of two linear layers of its features and its box (x1, y1, x2, y2 and the
+    area, as shares of the image), normalised, as in ViLBERT (Lu et al. 2019). The class token is
+    learned, not the mean of the regions: it must know nothing of a region that is removed.
+    """
+
+    def __init__(self, width, features):
+        super().__init__()
+        self.features = nn.Linear(features, width)
+        self.boxes = nn.Linear(5, width)
+        self.norm = nn.LayerNorm(width)
+        self.class_token = nn.Parameter(0.02 * torch.randn(width))
+
+    def forward(self, features, boxes):
+        sides = boxes[..., 2:] - boxes[..., :2]
+        places = torch.cat([boxes, sides.prod(-1, keepdim=True)], -1)
+        regions = self.norm(self.features(features) + self.boxes(places))
+        cls = self.class_token.expand(len(regions), 1, -1)
+        return torch.cat([cls, regions], 1)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from ..datasets.truth import coverage, decode_mask, with_masks
+from ..datasets.truth import box_coverage, coverage, decode_mask, with_masks
 from ..evaluation.statistics import mean_interval
 from ..evaluation.subsets import prediction_subsets
 
@@ -45,16 +45,22 @@ def mask_auc(relevance, truth):
     return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
 
 
-def image_truth(truth, grids):
-    """{sample_id: (P,) share of each patch that the named object covers}.
+def image_truth(truth, attributions):
+    """{sample_id: (P,) share of each patch or region that the named object covers}.
 
-    truth : the truth table; grids : {sample_id: (rows, columns)}
+    truth : the truth table; attributions : of one model, whose tokens are the same for all methods
     """
-    named = truth[truth["named"] & truth["sample_id"].isin(grids)]
-    return {
-        row.sample_id: coverage(decode_mask(row), grids[row.sample_id]).ravel()
-        for row in with_masks(named).itertuples()
-    }
+    tokens = attributions.drop_duplicates("sample_id").set_index("sample_id")
+    named = with_masks(truth[truth["named"] & truth["sample_id"].isin(tokens.index)])
+    known = {}
+    for row in named.itertuples():
+        mask, own = decode_mask(row), tokens.loc[row.sample_id]
+        if len(own["boxes"]):
+            known[row.sample_id] = box_coverage(mask, np.reshape(own["boxes"], (-1, 4)))
+        else:
+            grid = (int(own["grid_rows"]), int(own["grid_columns"]))
+            known[row.sample_id] = coverage(mask, grid).ravel()
+    return known
 
 
 def text_truth(truth, samples, tokens):
@@ -100,20 +106,13 @@ def tabulate_localisation(attributions, samples, truth, *, resamples, seed):
     its columns) where the data set has no truth. Samples without positive relevance have no
     mass and are left out of it, hence its smaller n.
     """
-    first = attributions.drop_duplicates("sample_id").set_index("sample_id")
-    grids = {
-        s: (int(r), int(c))
-        for s, r, c in zip(first.index, first["grid_rows"], first["grid_columns"], strict=True)
-    }
     with_words = attributions[attributions["tokens"].map(len) > 0].drop_duplicates("sample_id")
     tokens = dict(zip(with_words["sample_id"], with_words["tokens"], strict=True))
-    known = {
-        "image": image_truth(truth, grids),
-        "text": text_truth(truth, samples, tokens),
-    }
+    words = text_truth(truth, samples, tokens)
     facts = samples.set_index("sample_id")
     rows = []
     for (model, training_seed), own in attributions.groupby(["model", "seed"], sort=False):
+        known = {"image": image_truth(truth, own), "text": words}
         target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
         for modality, by_sample in known.items():
             scored = score_maps(own, modality, by_sample).join(facts, on="sample_id")

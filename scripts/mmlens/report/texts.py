@@ -49,8 +49,11 @@ NOTES = {
 }
 
 
-def introduction(config, stem):
-    """Paragraphs on what the run is, with what a reader must know to judge its numbers."""
+def introduction(config, stem, frozen):
+    """Paragraphs on what the run is, with what a reader must know to judge its numbers.
+
+    stem : facts of the stem's pretraining, or None; frozen : {model: extractor it reads}
+    """
     dataset = config["dataset"]["kind"]
     data = (
         "Data: generated claims about coloured shapes; label 1 means the claim is false. In the "
@@ -60,12 +63,17 @@ def introduction(config, stem):
     )
     if stem:
         shared = (
-            f"All image models share a convolutional stem, pretrained for {stem['steps']} steps "
+            f"Image models share a convolutional stem, pretrained for {stem['steps']} steps "
             "to name the object on each 16-pixel patch of the training images "
             f"({100 * stem['accuracy']:.0f}% of covered patches named exactly right)."
         )
     else:
         shared = "The convolutional stem starts untrained and is learned with each model."
+    for model, extractor in frozen.items():
+        shared += f" {model} reads the cached features of the extractor {extractor} instead."
+    captions = config["captions"]
+    if captions["enabled"]:
+        data += f" Each text is followed by a caption of its image by {captions['model']}."
     protocol = config["perturbation"]["protocol"]
     return [
         data,

@@ -1,0 +1,409 @@
+"""Extractors, their cache and its reader, with small checkpoints in the real formats."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SHARED
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.models import ResNet152_Weights, resnet152
+from transformers import (
+    AutoImageProcessor,
+    CLIPVisionModelWithProjection,
+)
+
+from mmlens.features import get_extractor, list_extractors
+from mmlens.features.base import Geometry
+from mmlens.features.boxes import patch_boxes
+from mmlens.features.extract import extract
+from mmlens.features.lxmert_rows import read_tsv
+from mmlens.features.reader import FeatureReader
+from mmlens.features.vg_detector import detect
+from mmlens.files import sha256_file, write_json
+from mmlens.table import DataError, write_parquet
+
+torch.set_num_threads(1)
+COUNT = 7
+
+
+def noise(seed, width, height):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
+def samples_of(paths):
+    sizes = [Image.open(path).size for path in paths]
+    return pd.DataFrame(
+        {
+            "image": [str(path) for path in paths],
+            "image_sha256": [sha256_file(path) for path in paths],
+            "width": [width for width, _ in sizes],
+            "height": [height for _, height in sizes],
+        }
+    )
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Paths of COUNT small images of different sizes."""
+    folder = tmp_path / "img"
+    folder.mkdir()
+    paths = [folder / f"{k}.png" for k in range(COUNT)]
+    for k, path in enumerate(paths):
+        noise(k, 60 + 7 * k, 90 - 5 * k).save(path)
+    return paths
+
+
+def run(samples, cache, extractor, **changes):
+    settings = {"dtype": "float32", "shard": 3, "batch_size": 2, "threads": 2}
+    settings |= {"keep_decoded": True, "device": "cpu", **changes}
+    return extract(samples, extractor, cache=cache, **settings)
+
+
+def reader(folder, index, facts):
+    write_parquet(folder / "index.parquet", index)
+    write_json(folder / "facts.json", facts)
+    return FeatureReader(folder / "index.parquet")
+
+
+def read(folder, samples, cache, extractor, **changes):
+    """The FeatureBatch of all samples after a run."""
+    found = reader(folder, *run(samples, cache, extractor, **changes))
+    return found.read(found.places_of(samples["image"]))
+
+
+# --- geometry: the same pixels as the published processors give
+
+
+@pytest.mark.parametrize("size", [(60, 90), (97, 64), (40, 40), (33, 71), (301, 64)])
+def test_geometry_gives_the_pixels_of_the_processors(checkpoints, size):
+    image = noise(3, *size)
+    for name in ("clip", "dinov2", "siglip2"):
+        extractor = get_extractor(name, **checkpoints[name])
+        folder = checkpoints[name]["weights"]
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        plain = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+        found = extractor.geometry.apply(image)
+        assert np.array_equal(found, plain["pixel_values"][0]), name
+
+
+@pytest.mark.parametrize("size", [(500, 375), (231, 640), (640, 427), (235, 239)])
+def test_geometry_of_resnet_is_the_preset_of_its_weights(size):
+    image = noise(4, *size)
+    preset = ResNet152_Weights.IMAGENET1K_V2.transforms()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset.mean, preset.std))
+    expected = ((preset(image) * std + mean) * 255).round()
+    found = get_extractor_class("resnet").geometry.apply(image)
+    assert np.array_equal(found, expected.numpy().astype(np.uint8))
+
+
+def get_extractor_class(name):
+    from mmlens.features import EXTRACTORS
+
+    return EXTRACTORS.get(name)
+
+
+@given(st.integers(20, 400), st.integers(20, 400), st.sampled_from([None, 24, 32]))
+def test_windows_lie_in_the_image_and_have_the_shape_of_the_result(width, height, shortest):
+    geometry = Geometry(24, 24, shortest_edge=shortest)
+    x1, y1, x2, y2 = geometry.window(width, height)
+    assert 0 <= x1 < x2 <= 1
+    assert 0 <= y1 < y2 <= 1
+    if shortest:
+        sides = ((x2 - x1) * width, (y2 - y1) * height)
+        resized = geometry.resized(width, height)
+        assert sides == pytest.approx((24 * width / resized[0], 24 * height / resized[1]))
+
+
+def test_patch_boxes_are_row_by_row_and_fill_the_window():
+    boxes = patch_boxes((2, 3), (0.1, 0.2, 0.7, 0.6))
+    assert boxes[0] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert boxes[1] == pytest.approx([0.3, 0.2, 0.5, 0.4])
+    assert boxes[5] == pytest.approx([0.5, 0.4, 0.7, 0.6])
+
+
+# --- what extractors compute
+
+
+def test_pixels_are_the_patches_of_the_image(tmp_path):
+    path = tmp_path / "a.png"
+    noise(0, 48, 32).resize((32, 32)).save(path)
+    samples = samples_of([path])
+    batch = read(tmp_path, samples, tmp_path / "cache", get_extractor("pixels", size=32))
+    image = np.asarray(Image.open(path), np.float32) / 127.5 - 1
+    assert batch.features.shape == (1, 4, 768)
+    assert np.allclose(batch.features[0, 1], image[:16, 16:].reshape(-1))
+    assert np.allclose(batch.boxes[0, 2], [0, 0.5, 0.5, 1])
+    assert batch.valid.all()
+
+
+@pytest.mark.parametrize("name", ["clip", "dinov2", "siglip2"])
+def test_vision_transformers_give_the_stock_models_patches(tmp_path, images, checkpoints, name):
+    folder = checkpoints[name]["weights"]
+    samples = samples_of(images)
+    extractor = get_extractor(name, **checkpoints[name])
+    index, facts = run(samples, tmp_path / "cache", extractor)
+    found = reader(tmp_path, index, facts).read(
+        reader(tmp_path, index, facts).places_of(samples["image"])
+    )
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    stock = type(extractor).architecture.from_pretrained(folder).eval()
+    inputs = processor([Image.open(path) for path in images], return_tensors="pt")
+    with torch.no_grad():
+        output = stock(**inputs)
+    expected = output.last_hidden_state[:, -16:]
+    assert np.allclose(found.features, expected.numpy(), atol=1e-5)
+    pooled = output.image_embeds if name == "clip" else output.pooler_output
+    stored = np.load(f"{facts['folder']}/00000.pooled.npy")
+    assert np.allclose(stored, pooled[:3].numpy(), atol=1e-5)
+    assert facts["grid"] == (4, 4)
+
+
+def test_resnet_grid_averages_to_the_pooled_features_of_torchvision(images, checkpoints):
+    extractor = get_extractor("resnet", **checkpoints["resnet"])
+    pixels = torch.from_numpy(np.stack([extractor.geometry.apply(Image.open(images[0]))]))
+    stock = resnet152()
+    stock.load_state_dict(torch.load(checkpoints["resnet"]["weights"], weights_only=True))
+    stock.fc = torch.nn.Identity()
+    preset = ResNet152_Weights.IMAGENET1K_V2.transforms()
+    with torch.no_grad():
+        found = extractor.extract(pixels)
+        expected = stock.eval()(preset(Image.open(images[0]))[None])
+    assert found["features"].shape == (1, 36, 2048)
+    assert np.allclose(found["pooled"], expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_fasterrcnn_keeps_the_detections_of_torchvision(images, checkpoints):
+    extractor = get_extractor("fasterrcnn", **checkpoints["fasterrcnn"])
+    image = torch.from_numpy(np.asarray(Image.open(images[2])).transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        found = extractor.detect(image)
+        expected = extractor.network([image.float() / 255])[0]
+    count = len(expected["boxes"])
+    assert found["valid"].sum() == count > 0
+    height, width = image.shape[1:]
+    scaled = found["boxes"][:count] * [width, height, width, height]
+    assert np.allclose(scaled, expected["boxes"].numpy(), atol=0.05)
+    assert np.array_equal(found["objects"][:count], expected["labels"].numpy())
+    assert found["features"].shape == (36, 1024)
+    assert (found["features"][count:] == 0).all()
+
+
+def test_fasterrcnn_vg_gives_the_regions_of_the_detector(tmp_path, images, checkpoints):
+    samples = samples_of(images)
+    extractor = get_extractor("fasterrcnn_vg", **checkpoints["fasterrcnn_vg"])
+    found = read(tmp_path, samples, tmp_path / "cache", extractor)
+    assert found.features.shape == (COUNT, 36, 16)
+    for k, path in enumerate(images):
+        with Image.open(path) as image:
+            expected = detect(extractor.detector, image)
+            size = [*image.size, *image.size]
+        count = expected.valid
+        assert found.valid[k].sum() == count > 0
+        assert np.array_equal(found.features[k, :count], expected.features[:count])
+        assert np.allclose(found.boxes[k, :count] * size, expected.boxes[:count], atol=1e-3)
+        assert not found.features[k, count:].any()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the region features are not on this machine")
+def test_lxmert_rows_are_found_by_the_name_of_the_image(tmp_path):
+    folder = SHARED / "data/lxmert_vg36"
+    paths = sorted((folder / "train2014").glob("*.jpg"))
+    table = str(folder / "train2014_obj36.tsv")
+    found = read(
+        tmp_path, samples_of(paths), tmp_path / "cache", get_extractor("lxmert_tsv", table=table)
+    )
+    rows = {row.img_id: row for row in read_tsv(table)}
+    assert len(paths) == len(rows) == 10
+    for k, path in enumerate(paths):
+        assert np.array_equal(found.features[k], rows[path.stem].features)
+        assert np.allclose(
+            found.boxes[k, :, 2] * rows[path.stem].size[0], rows[path.stem].boxes[:, 2]
+        )
+    unknown = tmp_path / "unknown.png"
+    noise(0, 20, 20).save(unknown)
+    with pytest.raises(DataError, match=r"no row of unknown"):
+        read(
+            tmp_path,
+            samples_of([unknown]),
+            tmp_path / "cache",
+            get_extractor("lxmert_tsv", table=table),
+        )
+    for settings, problem in (({}, "not set"), ({"table": "nowhere.tsv"}, "no such file")):
+        with pytest.raises(DataError, match=problem):
+            get_extractor("lxmert_tsv", **settings)
+
+
+# --- the cache
+
+
+class Counting:
+    """An extractor that counts the images it computes."""
+
+    def __init__(self, extractor):
+        self.extractor, self.seen = extractor, 0
+        self.extract_plain = extractor.extract
+        extractor.extract = self.extract
+
+    def extract(self, images):
+        self.seen += len(images)
+        return self.extract_plain(images)
+
+
+def test_second_run_computes_nothing_and_new_images_only_themselves(tmp_path, images):
+    samples = samples_of(images)
+    first = Counting(get_extractor("pixels", size=32))
+    before = read(tmp_path, samples[:5], tmp_path / "cache", first.extractor)
+    assert first.seen == 5
+    second = Counting(get_extractor("pixels", size=32))
+    after = read(tmp_path, samples, tmp_path / "cache", second.extractor)
+    assert second.seen == COUNT - 5
+    assert np.array_equal(after.features[:5], before.features)
+    third = Counting(get_extractor("pixels", size=32))
+    run(samples, tmp_path / "cache", third.extractor)
+    assert third.seen == 0
+
+
+def test_a_copy_of_an_image_is_found_by_its_content(tmp_path, images):
+    copy = tmp_path / "copy.png"
+    shutil.copy(images[0], copy)
+    run(samples_of(images), tmp_path / "cache", get_extractor("pixels", size=32))
+    again = Counting(get_extractor("pixels", size=32))
+    run(samples_of([copy]), tmp_path / "cache", again.extractor)
+    assert again.seen == 0
+
+
+def test_a_changed_setting_or_weight_has_a_cache_of_its_own(tmp_path, images, checkpoints):
+    samples = samples_of(images[:2])
+    folders = {
+        run(samples, tmp_path / "cache", get_extractor("pixels", **settings), dtype=dtype)[1][
+            "folder"
+        ]
+        for settings, dtype in (({}, "float32"), ({"size": 48}, "float32"), ({}, "float16"))
+    }
+    assert len(folders) == 3
+    changed = tmp_path / "clip"
+    shutil.copytree(checkpoints["clip"]["weights"], changed)
+    before = get_extractor("clip", weights=str(changed)).key()
+    model = CLIPVisionModelWithProjection.from_pretrained(changed)
+    with torch.no_grad():
+        model.vision_model.post_layernorm.bias += 1
+    model.save_pretrained(changed)
+    assert get_extractor("clip", weights=str(changed)).key() != before
+
+
+def test_a_changed_image_is_an_error_that_names_it(tmp_path, images):
+    samples = samples_of(images)
+    noise(99, 50, 50).save(images[1])
+    images[4].unlink()
+    with pytest.raises(DataError, match="2 problems") as caught:
+        run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
+    assert "1.png: changed since the samples table was built" in str(caught.value)
+    assert "4.png" in str(caught.value)
+    assert "--forcerun build_samples" in str(caught.value)
+
+
+def test_a_shard_without_its_keys_does_not_exist(tmp_path, images):
+    """What a kill leaves: arrays whose keys were not written yet."""
+    samples = samples_of(images)
+    extractor = get_extractor("pixels", size=32)
+    expected = read(tmp_path, samples, tmp_path / "cache", extractor)
+    folder = next((tmp_path / "cache").glob("pixels-*"))
+    (folder / "00002.parquet").unlink()
+    (folder / "00001.parquet").unlink()
+    (folder / "00001.boxes.npy").unlink()
+    again = Counting(get_extractor("pixels", size=32))
+    found = read(tmp_path, samples, tmp_path / "cache", again.extractor)
+    assert again.seen == COUNT - 3
+    assert np.array_equal(found.features, expected.features)
+
+
+def test_decoded_images_serve_the_next_extractor_of_equal_geometry(tmp_path, images, monkeypatch):
+    samples = samples_of(images)
+    run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
+    for path in images:  # nothing but the kept images can be read now
+        path.unlink()
+    other = get_extractor("pixels", size=32, patch=8)
+    batch = read(tmp_path, samples, tmp_path / "cache", other)
+    assert batch.features.shape == (COUNT, 16, 192)
+    with pytest.raises(DataError, match=f"{COUNT} problems"):
+        run(samples, tmp_path / "cache", get_extractor("pixels", size=32), dtype="float16",
+            keep_decoded=False)  # fmt: skip
+
+
+def test_result_does_not_depend_on_threads_or_shards(tmp_path, images, checkpoints):
+    samples = samples_of(images)
+    found = [
+        read(tmp_path, samples, tmp_path / f"cache{k}", get_extractor("pixels", size=32), **changes)
+        for k, changes in enumerate(({}, {"threads": 5}, {"shard": 100}, {"keep_decoded": False}))
+    ]
+    for other in found[1:]:
+        assert np.array_equal(other.features, found[0].features)
+
+
+def test_reader_maps_files_and_reads_rows_in_any_order(tmp_path, images):
+    samples = samples_of(images)
+    index, facts = run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
+    found = reader(tmp_path, index, facts)
+    places = found.places_of(samples["image"])
+    assert set(places[:, 0]) == {0, 1, 2}
+    order = [5, 0, 6, 0, 3]
+    whole, some = found.read(places), found.read(places[order])
+    assert np.array_equal(some.features, whole.features[order])
+    assert np.array_equal(some.boxes, whole.boxes[order])
+
+
+def test_reader_names_images_without_features(tmp_path, images):
+    index, facts = run(samples_of(images[:2]), tmp_path / "cache", get_extractor("pixels"))
+    found = reader(tmp_path, index, facts)
+    with pytest.raises(DataError, match=r"6\.png: no features"):
+        found.places_of([str(images[0]), str(images[6])])
+    shutil.rmtree(facts["folder"])
+    with pytest.raises(DataError, match="--forcerun extract_features"):
+        FeatureReader(tmp_path / "index.parquet")
+
+
+# --- weights that cannot be used
+
+
+def test_no_extractor_runs_without_its_weights(tmp_path):
+    for name in ("resnet", "fasterrcnn"):
+        with pytest.raises(DataError, match=f"features.settings.{name}.weights: not set"):
+            get_extractor(name)
+        with pytest.raises(DataError, match="no such file"):
+            get_extractor(name, weights=str(tmp_path / "missing.pth"))
+
+
+def test_incomplete_weights_name_every_tensor(tmp_path, checkpoints):
+    state = torch.load(checkpoints["resnet"]["weights"], weights_only=True)
+    del state["layer4.2.conv3.weight"]
+    state["extra"], state["fc.bias"] = torch.zeros(1), torch.zeros(3)
+    torch.save({"state_dict": state}, tmp_path / "broken.pth")
+    with pytest.raises(DataError, match="3 problems") as caught:
+        get_extractor("resnet", weights=str(tmp_path / "broken.pth"))
+    for text in ("no layer4.2.conv3.weight", "unexpected extra", "fc.bias has shape"):
+        assert text in str(caught.value)
+    folder = tmp_path / "clip"
+    shutil.copytree(checkpoints["clip"]["weights"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(DataError, match=r"no tensor .*layers\.2"):
+        get_extractor("clip", weights=str(folder))
+
+
+def test_a_pickle_with_code_is_refused(tmp_path):
+    torch.save({"model": {"x": print}}, tmp_path / "evil.pth")
+    with pytest.raises(DataError, match="cannot be read"):
+        get_extractor("resnet", weights=str(tmp_path / "evil.pth"))
+
+
+def test_registry_lists_all_extractors():
+    names = list_extractors()
+    assert {"pixels", "resnet", "clip", "dinov2", "siglip2", "fasterrcnn"} <= set(names)
+    with pytest.raises(ValueError, match="unknown extractor 'resnet50': did you mean resnet"):
+        get_extractor("resnet50")
