@@ -548,3 +548,32 @@ def test_csv_answers_need_a_training_split_and_exclude_labels(tmp_path):
     assert reading.problems == [
         f"{tmp_path / 'table.csv'}: columns label and answers; keep one of them"
     ]
+
+
+@needs_data
+def test_csv_of_real_questions(tmp_path):
+    questions = json.loads((OPEN / "vqa/vqav2_lxmert.json").read_text())
+    split_of = json.loads((OPEN / "splits.json").read_text())
+    by_image = {int(key): split for split, keys in split_of.items() for key in keys}
+    rows = [
+        {
+            "sample_id": row["question_id"],
+            "image": f"val2017/{row['img_id'][-12:]}.jpg",
+            "text": row["sent"],
+            "split": by_image[int(row["img_id"][-12:])],
+            "answers": json.dumps(row["label"]),
+            "group_answer_type": row["answer_type"],
+        }
+        for row in questions
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    settings = {"root": str(OPEN), "table": str(tmp_path / "table.csv")}
+    reading = DATASETS.get("csv")(settings)
+    samples, _, quality = build_samples(reading, splits=SPLITS)
+    assert len(samples) == 129
+    assert samples["image"].nunique() == 85
+    assert samples["group_answer_type"].value_counts()["yes/no"] == 46
+    in_train = samples[samples["split"] == "train"]
+    assert set(in_train["label_name"]) - {""} <= set(reading.classes)
+    assert (in_train["label"] == -1).sum() == (in_train["answers"] == "{}").sum()
+    assert quality["outside_vocabulary"].sum() > 3  # answers that no training question has
