@@ -49,6 +49,7 @@ CAPTIONS = [
     {"id": 5, "image_id": 4, "caption": "A sign."},
     {"id": 6, "image_id": 5, "caption": "A crowd."},
     {"id": 7, "image_id": 6, "caption": "Nothing at all."},
+    {"id": 1, "image_id": 30, "caption": " \n"},
     {"id": 4, "image_id": 7, "caption": "His größer 🦊"},
 ]
 
@@ -206,8 +207,8 @@ FAULTS = {
         "instances_val2017.json annotation 1: image_id 31 is no id of its images",
     ),
     "caption without image": (
-        {"captions": [*CAPTIONS, {"id": 1, "image_id": 99, "caption": "a"}]},
-        "captions_val2017.json annotation 1: image_id 99 is no id of its images",
+        {"captions": [*CAPTIONS, {"id": 2, "image_id": 99, "caption": "a"}]},
+        "captions_val2017.json annotation 2: image_id 99 is no id of its images",
     ),
     "duplicate object": (
         {"instances": [item(1, 30, 1, 5), item(1, 4, 1, 5)]},
@@ -219,7 +220,7 @@ FAULTS = {
     ),
     "missing key": (
         {"captions": [*CAPTIONS, {"id": 1, "image_id": 30}]},
-        "captions_val2017.json annotations[6]: no key caption; expected id, image_id, caption",
+        "captions_val2017.json annotations[7]: no key caption; expected id, image_id, caption",
     ),
     "wrong type": (
         {"captions": [{"id": "a", "image_id": True, "caption": None}]},
@@ -234,6 +235,14 @@ FAULTS = {
     "no list": (
         {"categories": 5},
         "instances_val2017.json: no list categories of objects with id, name, supercategory",
+    ),
+    "box": (
+        {"instances": [item(1, 30, 1, 5, bbox=[0, 0, "a", 1]), item(2, 30, 1, 5, bbox=[1])]},
+        "instances_val2017.json annotation 2: bbox [1]; expected x, y, width, height",
+    ),
+    "infinite area": (
+        {"instances": [item(1, 30, 1, float("inf"))]},
+        "annotations[0]: area is Infinity, expected a number",
     ),
     "area": (
         {"instances": [item(1, 30, 1, "large")]},

@@ -7,6 +7,7 @@ import yaml
 from conftest import ROOT
 
 from mmlens.config import complete_config, document, read_schema
+from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
@@ -86,7 +87,7 @@ def test_readme_names_every_model_and_method():
 
 
 def test_every_registered_entry_can_be_imported():
-    for registry in (MODELS, METHODS, EXTRACTORS):
+    for registry in (MODELS, METHODS, EXTRACTORS, DATASETS, DOWNLOADS):
         for name in registry.names():
             entry = registry.get(name)
             assert entry.name == name

@@ -9,7 +9,7 @@ import pandas as pd
 from ..files import seed_from
 from . import register_dataset
 from .reading import COLUMNS, Reading
-from .records import NUMBER, by_id, is_file_name, read_json, records_of
+from .records import NUMBER, by_id, is_file_name, is_number, read_json, records_of
 
 ANNOTATIONS = {
     "captions": "annotations/captions_val2017.json",
@@ -47,8 +47,8 @@ def read(settings):
     The label is the category of the object with the largest area (crowd regions do not count; of
     equal areas the lower category id), as an index into the categories in the order of their
     ids. targets lists all categories of the image. Images without an object have no label and
-    are left out and counted. The text is the first caption by id, captions lists all, their white
-    space collapsed.
+    are left out and counted. The text is the first caption by id, captions lists all that are not
+    blank, their white space collapsed.
 
     Groups: category and supercategory of the label, object_size (of the label's object: small
     below 32^2 pixels, medium below 96^2, else large), gender_proxy (male words, female words,
@@ -144,9 +144,15 @@ def read_annotations(settings, problems):
         if not is_file_name(image["file_name"]):
             at = f"{paths['captions']} image {image['id']}"
             problems.append(f"{at}: file_name {image['file_name']!r}; expected no folders in it")
+    for record in instances.values():
+        if len(record["bbox"]) != 4 or not all(map(is_number, record["bbox"])):
+            at = f"{paths['instances']} annotation {record['id']}"
+            problems.append(f"{at}: bbox {record['bbox']}; expected x, y, width, height")
     texts = {image_id: [] for image_id in images["captions"]}
     for _, record in sorted(captions.items()):
-        texts.setdefault(record["image_id"], []).append(" ".join(record["caption"].split()))
+        text = " ".join(record["caption"].split())
+        if text:
+            texts.setdefault(record["image_id"], []).append(text)
     objects = {image_id: [] for image_id in images["captions"]}
     for record in instances.values():
         if not record.get("iscrowd", 0):

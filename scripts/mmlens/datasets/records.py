@@ -1,6 +1,7 @@
 """Records of JSON files, checked key by key: every one that is wrong is a problem of its own."""
 
 import json
+import math
 from pathlib import Path
 
 NUMBER = (int, float)
@@ -62,8 +63,14 @@ def wrong_fields(record, fields):
         if not isinstance(record[name], kind)
         or isinstance(record[name], bool)
         or (kind is str and not is_encodable(record[name]))
+        or (kind is NUMBER and not is_number(record[name]))
     ]
     return "; ".join(found)
+
+
+def is_number(value):
+    """Whether a value is a finite number; Python's JSON also knows NaN and Infinity."""
+    return isinstance(value, NUMBER) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_file_name(text):

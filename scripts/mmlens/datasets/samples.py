@@ -72,16 +72,16 @@ def build_samples(
     chosen = choose(kept, sample or {}, reading.task, seed, problems)
     truth = build_truth(chosen, instances, problems)
     broken = broken_images(chosen, gate)
-    whole = broken["problem"] == ""
+    faults = broken.loc[broken["problem"] != "", "problem"]
     if reading.broken == "error":
-        problems += broken.loc[~whole, "problem"].tolist()
-    elif not problems and not whole.any():
-        problems.append(f"no image can be used, the first: {broken['problem'].iat[0]}")
+        problems += faults.tolist()
+    elif len(faults) == len(chosen) > 0:
+        problems.append(f"no image can be used, the first: {faults.iat[0]}")
     if problems:
         raise DataError("the data set cannot be used", problems)
-    for text in broken.loc[~whole, "problem"].unique():
-        print(f"left out: {text}")
-    used = chosen[whole]
+    for fault in faults.unique():
+        print(f"left out: {fault}")
+    used = chosen.drop(faults.index)
     facts = gate.check(used["image"])
     used = used.assign(image_sha256=facts["sha256"], width=facts["width"], height=facts["height"])
     columns = [*REQUIRED, *(["quad_id"] if "quad_id" in used else []), *own, *group_columns(used)]
