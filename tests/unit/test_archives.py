@@ -1,6 +1,5 @@
 """Archives: unpacked whole or not at all, and nothing outside of their folder."""
 
-import io
 import os
 import stat
 import tarfile
@@ -8,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from archives import write_tar, write_zip
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from loopback import QUOTA
@@ -17,25 +17,6 @@ from mmlens.download import DownloadError, extract
 RANDOM = np.random.default_rng(0)
 FILES = {"img/01.png": RANDOM.bytes(9000), "img/02.png": RANDOM.bytes(5000), "note.txt": b"hello"}
 KINDS = ("zip", "tar", "tar.gz")
-
-
-def write_zip(path, files):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def write_tar(path, files, *more):
-    """A tar archive of {name: bytes} and of TarInfo without content."""
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for info in more:
-            archive.addfile(info)
-    return path
 
 
 def write(folder, kind, files):

@@ -114,7 +114,10 @@ def fetch_images(names, root, sources):
     left = [name for name in missing if not is_here(root / name)]
     calls = [partial(fetch_image, name, root, sources) for name in left]
     with progress_bar(total=len(calls), unit="image", disable=not calls) as bar:
-        origins = run_all(calls, WORKERS, bar)
+        try:
+            origins = run_all(calls, WORKERS, bar)
+        except DownloadError as error:
+            raise DownloadError(problems + error.problems) from None
     counts = Counter(
         {"there before": len(names) - len(missing), "archive": len(missing) - len(left)}
     )
