@@ -206,6 +206,8 @@ def check_features(config):
     frozen = [m for m in config["models"] if m in MODELS.names() and is_frozen(m)]
     if frozen and not features["extractors"]:
         problems.append(f"features.extractors: empty; {', '.join(frozen)} read features of one")
+    if "stem" in features["extractors"] and not config["stem"]["pretrain"]:
+        problems.append("features.extractors: stem needs stem.pretrain: true; found false")
     for model, extractor in features["of"].items():
         if extractor not in features["extractors"]:
             known = ", ".join(features["extractors"])

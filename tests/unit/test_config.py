@@ -140,6 +140,8 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
         ({"training_of": {"vilt_scrach": {}}}, "training_of: unknown model", "vilt_scratch"),
         ({"explain": {"grad_cam_layers": {"vit": {}}}}, "explain.grad_cam_layers: unknown model",
          "vilt_scratch"),
+        ({"features": {"extractors": ["stem"]}, "stem": {"pretrain": False}},
+         "features.extractors: stem needs", "stem.pretrain: true"),
         ({"models": ["blip_frozen"]}, "features.extractors: empty", "blip_frozen read features"),
         ({"features": {"extractors": ["resnet50"]}}, "unknown extractor 'resnet50'", "resnet"),
         ({"features": {"settings": {"clipp": {}}}}, "unknown extractor 'clipp'", "clip"),

@@ -25,7 +25,10 @@ from mmlens.features.lxmert_rows import read_tsv
 from mmlens.features.reader import FeatureReader
 from mmlens.features.vg_detector import detect
 from mmlens.files import sha256_file, write_json
+from mmlens.models.inputs import PIXEL_MEAN, PIXEL_STD, read_pixels
+from mmlens.models.layers import Stem
 from mmlens.table import DataError, write_parquet
+from mmlens.weights import save_weights
 
 torch.set_num_threads(1)
 COUNT = 7
@@ -237,6 +240,26 @@ def test_lxmert_rows_are_found_by_the_name_of_the_image(tmp_path):
     for settings, problem in (({}, "not set"), ({"table": "nowhere.tsv"}, "no such file")):
         with pytest.raises(DataError, match=problem):
             get_extractor("lxmert_tsv", **settings)
+
+
+def test_stem_gives_the_patches_that_models_start_from(tmp_path, images):
+    torch.manual_seed(0)
+    stem = Stem(24)
+    stem.train()
+    with torch.no_grad():  # fresh running means and variances are 0 and 1, which hide mistakes
+        for seed in range(30):
+            stem(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
+    stem.eval()
+    save_weights(tmp_path / "stem.safetensors", stem)
+    extractor = get_extractor("stem", weights=str(tmp_path / "stem.safetensors"), size=64)
+    found = read(tmp_path, samples_of(images), tmp_path / "cache", extractor)
+    pixels = np.stack([read_pixels(path, 64) for path in images])
+    with torch.no_grad():
+        maps = stem((torch.from_numpy(pixels).float() / 255 - PIXEL_MEAN) / PIXEL_STD)
+    assert found.features.shape == (COUNT, 16, 24)
+    expected = maps.flatten(2).transpose(1, 2).numpy()
+    assert np.allclose(found.features, expected, atol=1e-5)
+    assert found.features.std() > 0.1
 
 
 # --- the cache

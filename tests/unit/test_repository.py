@@ -77,7 +77,7 @@ def test_default_config_states_defaults_or_says_why():
     plain = complete_config(required, SCHEMA)
     full = complete_config(written, SCHEMA)
     different = {key for key in full if full[key] != plain[key]}
-    assert different == {"features", "training", "training_of"}
+    assert different == {"explain", "features", "training", "training_of"}
 
 
 def test_readme_names_every_model_and_method():

@@ -163,6 +163,7 @@ def dataset_files(wildcards):
 def extractor_library(*extractors):
     """`library` of a job that extracts features: all of features/ but the other extractors."""
     shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]
+    shared += ["models/inputs.py", "models/layers.py"]
     others = set(EXTRACTORS.names()) - set(extractors)
     skipped = set(implementations(EXTRACTORS, others)) - set(
         implementations(EXTRACTORS, extractors)
@@ -173,7 +174,15 @@ def extractor_library(*extractors):
 
 def extractor_settings(wildcards):
     """Arguments of one extractor."""
-    return ordered(config["features"]["settings"].get(wildcards.extractor, {}))
+    settings = dict(config["features"]["settings"].get(wildcards.extractor, {}))
+    if wildcards.extractor == "stem":
+        settings |= {"weights": stem_weights(wildcards)[0], "size": config["model"]["image_size"]}
+    return ordered(settings)
+
+
+def extractor_weights(wildcards):
+    """Weights of an extractor that this run makes itself."""
+    return stem_weights(wildcards) if wildcards.extractor == "stem" else []
 
 
 def cache_settings(wildcards):

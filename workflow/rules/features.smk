@@ -46,6 +46,7 @@ rule pretrain_stem:
 rule extract_features:
     input:
         samples="results/{run}/data/samples.csv",
+        weights=extractor_weights,
         lib=lambda wildcards: extractor_library(wildcards.extractor),
     # The features themselves lie in the cache, which all runs share and Snakemake never deletes.
     output:
