@@ -114,11 +114,12 @@ def describe(error, prefix=""):
         missing = [name for name in error.validator_value if name not in error.instance]
         return [f"{f'{key}.{name}'.strip('.')}: missing; add it to the config" for name in missing]
     expected = {
-        "type": lambda v: f"a value of type {v}",
+        "type": lambda v: f"a value of type {v if isinstance(v, str) else ' or '.join(v)}",
         "enum": lambda v: "one of " + ", ".join(map(json.dumps, v)),
         "minimum": lambda v: f"at least {v}",
         "exclusiveMinimum": lambda v: f"more than {v}",
         "maximum": lambda v: f"at most {v}",
+        "exclusiveMaximum": lambda v: f"less than {v}",
         "multipleOf": lambda v: f"a multiple of {v}",
         "pattern": lambda v: "letters, digits, _ and -, starting with a letter or digit",
         "minItems": lambda v: f"at least {v} entries",

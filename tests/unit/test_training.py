@@ -21,6 +21,12 @@ SETTINGS = {
     "warmup": 0.1,
     "weight_decay": 0.05,
     "clip": 1.0,
+    "accumulate": 1,
+    "schedule": "cosine",
+    "precision": "fp32",
+    "select": "auroc",
+    "patience": None,
+    "loss": {"kind": "cross_entropy", "gamma": 2.0, "alpha": None, "smoothing": 0.0},
     "masked_words": {"weight": 1.0, "probability": 0.4, "label": 0},
 }
 SIZE = {"width": 16, "heads": 2, "image_size": 96}
@@ -111,13 +117,90 @@ def test_masked_words_need_chosen_samples(data):
     assert not (batch.input_ids == 4).any()  # the batch itself is not masked
 
 
-def test_learning_rate_rises_then_falls_to_zero():
-    factors = [loop.warmup_cosine(step, 100, 0.1) for step in range(100)]
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_learning_rate_rises_then_falls_to_zero(schedule):
+    factors = [loop.rate_factor(step, 100, 10, schedule) for step in range(101)]
     assert factors[9] == max(factors) == 1
     assert factors[0] == 0.1
-    assert factors[-1] < 0.001
+    assert factors[100] == pytest.approx(0, abs=1e-12)
     assert factors[:10] == sorted(factors[:10])
     assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[55] == pytest.approx(0.5)
+
+
+def test_warmup_is_a_share_or_a_number_of_steps():
+    assert [loop.warmup_steps(w, 200) for w in (0, 0.05, 0.5, 1, 30, 199)] == [
+        1,
+        10,
+        100,
+        1,
+        30,
+        199,
+    ]
+    for longer in (200, 2000):
+        with pytest.raises(ValueError, match=rf"{longer} of 200 steps.*expected fewer"):
+            loop.warmup_steps(longer, 200)
+
+
+def test_accumulated_batches_step_as_one_large_batch(data):
+    """Without masked words, whose chance would differ, the text-only model sees the same."""
+    rows, weights = data.split("train")[:40], []
+    for size, every in ((40, 1), (8, 5), (8, 100)):
+        model = new_model(data, "text_only")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        settings = {**SETTINGS, "batch_size": size, "accumulate": every}
+        generator = torch.Generator().manual_seed(0)
+        loop.train_epoch(model, data, rows, optimizer, schedule, settings, generator, "cpu")
+        assert schedule.last_epoch == 1
+        weights.append(model.head.weight)
+    for other in weights[1:]:
+        assert torch.allclose(other, weights[0], atol=1e-6)
+
+
+def test_a_last_group_with_fewer_batches_is_averaged_over_them(data):
+    rows, weights = data.split("train")[:24], []
+    for size, every in ((16, 1), (8, 2)):
+        model = new_model(data, "text_only")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        settings = {**SETTINGS, "batch_size": size, "accumulate": every}
+        generator = torch.Generator().manual_seed(0)
+        loop.train_epoch(model, data, rows, optimizer, schedule, settings, generator, "cpu")
+        assert schedule.last_epoch == 2
+        weights.append(model.head.weight)
+    assert torch.allclose(weights[1], weights[0], atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_names_samples_and_rate(data, tmp_path):
+    model = new_model(data)
+    with torch.no_grad():
+        model.head.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"loss is nan at learning rate .*samples 0\d+,"):
+        loop.train(model, data, SETTINGS, seed=0, device="cpu", state_path=tmp_path / "state.pt")
+
+
+def test_patience_ends_training_and_selection_follows_its_metric(data, tmp_path):
+    settings = {**SETTINGS, "epochs": 6, "lr": 1e-9, "patience": 2, "select": "accuracy"}
+    model = new_model(data, "text_only")  # at chance for ever: the first epoch stays the best
+    history = loop.train(
+        model, data, settings, seed=0, device="cpu", state_path=tmp_path / "state.pt"
+    )
+    assert history["epoch"].tolist() == [1, 2, 3]
+    record = {"val_loss": 0.2, "val_auroc": 0.7, "val_accuracy": 0.6}
+    scores = {select: loop.selection_score(record, select) for select in ("loss", "auroc")}
+    assert scores == {"loss": -0.2, "auroc": 0.7}
+
+
+def test_bfloat16_trains_close_to_full_precision(data, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        settings = {**SETTINGS, "precision": precision, "epochs": 1}
+        path = tmp_path / f"{precision}.pt"
+        history = loop.train(new_model(data), data, settings, seed=0, device="cpu", state_path=path)
+        losses[precision] = history["train_loss"].iloc[0]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["text_only", "image_only", "vilt_scratch", "blip_scratch"])

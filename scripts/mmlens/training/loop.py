@@ -1,4 +1,4 @@
-"""The training loop: epochs of AdamW, best checkpoint by validation AUROC, exact resume."""
+"""The training loop: epochs of AdamW, best checkpoint by validation, exact resume."""
 
 import math
 from dataclasses import replace
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..datasets.vocabulary import MASK
 from ..files import atomic, seed_from
 from ..metrics import auroc
+from .losses import classification_loss
 from .predict import predict
 
 
@@ -30,15 +31,22 @@ def train(model, data, settings, *, seed, device, state_path):
     Returns
     -------
     history : DataFrame, one row per epoch (epoch, train_loss, val_loss, val_auroc, ...)
-    The model holds the weights of the epoch with the highest validation AUROC.
+    The model holds the weights of the epoch that is best by settings["select"].
+
+    Raises
+    ------
+    FloatingPointError if the loss is no finite number, with the samples of the batch and the
+    learning rate; ValueError if the warm-up is longer than the training.
     """
     rows = data.split("train")
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings["weight_decay"]), lr=settings["lr"], betas=(0.9, 0.98)
     )
-    steps = math.ceil(len(rows) / settings["batch_size"]) * settings["epochs"]
+    per_step = settings["batch_size"] * settings["accumulate"]
+    steps = math.ceil(len(rows) / per_step) * settings["epochs"]
+    warmup = warmup_steps(settings["warmup"], steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps, settings["warmup"])
+        optimizer, lambda step: rate_factor(step, steps, warmup, settings["schedule"])
     )
     state = {"epoch": 0, "history": [], "best": None}
     if state_path.is_file():
@@ -48,14 +56,18 @@ def train(model, data, settings, *, seed, device, state_path):
         schedule.load_state_dict(state["schedule"])
         print(f"resuming after epoch {state['epoch']} from {state_path}", flush=True)
     for epoch in range(state["epoch"], settings["epochs"]):
+        if state["best"] and is_stopped(epoch, state["best"]["epoch"], settings["patience"]):
+            print(f"no better {settings['select']} for {settings['patience']} epochs", flush=True)
+            break
         generator = torch.Generator().manual_seed(seed_from("epoch", seed, epoch))
         loss = train_epoch(model, data, rows, optimizer, schedule, settings, generator, device)
         record = {"epoch": epoch + 1, "train_loss": loss, **validate(model, data, device)}
         print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
         state["history"].append(record)
-        if state["best"] is None or record["val_auroc"] > state["best"]["val_auroc"]:
+        score = selection_score(record, settings["select"])
+        if state["best"] is None or score > state["best"]["score"]:
             weights = {name: value.clone() for name, value in model.state_dict().items()}
-            state["best"] = {"val_auroc": record["val_auroc"], "weights": weights}
+            state["best"] = {"score": score, "epoch": epoch + 1, "weights": weights}
         state |= {
             "epoch": epoch + 1,
             "model": model.state_dict(),
@@ -72,12 +84,38 @@ def train_epoch(model, data, rows, optimizer, schedule, settings, generator, dev
     """One pass over `rows` in random order; returns the mean loss."""
     model.train()
     batches = shuffle(data.samples, rows, generator).split(settings["batch_size"])
+    every = settings["accumulate"]
     total = 0.0
-    for index in tqdm(batches, desc="train", mininterval=5, ascii=True):
-        batch = data.batch(index, device, share_images=True)
-        labels = data.labels[index].to(device)
+    optimizer.zero_grad()
+    for number, index in enumerate(tqdm(batches, desc="train", mininterval=5, ascii=True), 1):
+        loss = batch_loss(model, data, index, settings, generator, device)
+        if not torch.isfinite(loss):
+            rate = schedule.get_last_lr()[0]
+            samples = ", ".join(data.samples["sample_id"].iloc[index.numpy()])
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at learning rate {rate:.3g}, in the batch of samples "
+                f"{samples}; lower training.lr or training.clip, or look at these samples"
+            )
+        # The last group of an epoch may have fewer batches.
+        group = min(every, len(batches) - (number - 1) // every * every)
+        (loss / group).backward()
+        if number % every == 0 or number == len(batches):
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        total += loss.item() * len(index)
+    return total / len(rows)
+
+
+def batch_loss(model, data, index, settings, generator, device):
+    """Loss of the samples `index`: classification, and masked words where the model has them."""
+    batch = data.batch(index, device, share_images=True)
+    labels = data.labels[index].to(device)
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=settings["precision"] == "bf16"):
         tokens = model.embed(batch)
-        loss = F.binary_cross_entropy_with_logits(model(tokens), labels)
+        loss = classification_loss(model(tokens).float(), labels, settings["loss"])
         if model.masked_words and settings["masked_words"]["weight"]:
             masked = settings["masked_words"]
             chosen = (
@@ -87,13 +125,7 @@ def train_epoch(model, data, rows, optimizer, schedule, settings, generator, dev
                 model, batch, tokens, chosen.bool(), masked["probability"], generator
             )
             loss = loss + masked["weight"] * words
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
-        optimizer.step()
-        schedule.step()
-        total += loss.item() * len(index)
-    return total / len(rows)
+    return loss
 
 
 def shuffle(samples, rows, generator):
@@ -131,13 +163,14 @@ def masked_word_loss(model, batch, tokens, chosen, probability, generator):
 
 @torch.no_grad()
 def validate(model, data, device):
-    """Loss and AUROC on the split val."""
+    """Cross-entropy, AUROC and accuracy (at probability 0.5) on the split val."""
     rows = data.split("val")
     logits = predict(model, data, rows, device)
     labels = data.labels[rows]
     return {
         "val_loss": F.binary_cross_entropy_with_logits(logits, labels).item(),
         "val_auroc": auroc(labels.numpy(), logits.numpy()),
+        "val_accuracy": ((logits > 0) == (labels > 0.5)).float().mean().item(),
     }
 
 
@@ -148,9 +181,38 @@ def parameter_groups(model, weight_decay):
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0}]
 
 
-def warmup_cosine(step, steps, warmup):
-    """Factor of the learning rate: linear over the first `warmup` share, then cosine to 0."""
-    start = max(1, round(warmup * steps))
-    if step < start:
-        return (step + 1) / start
-    return 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, steps - start)))
+def warmup_steps(warmup, steps):
+    """Number of steps over which the rate rises, of `steps` in all.
+
+    warmup : below 1 a share of the steps, else a number of them; ValueError if that is not less
+        than all
+    """
+    start = round(warmup * steps) if warmup < 1 else round(warmup)
+    if start >= steps and warmup:
+        raise ValueError(
+            f"training.warmup: found {warmup}, which is {start} of {steps} steps; expected fewer, "
+            "or the rate never reaches training.lr; lower it or raise training.epochs"
+        )
+    return max(1, start)
+
+
+def rate_factor(step, steps, warmup, schedule):
+    """Factor of the learning rate: linear over `warmup` steps, then down to 0.
+
+    schedule : cosine or linear, how it falls
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
+
+
+def selection_score(record, select):
+    """The validation metric by which epochs are compared; more is better."""
+    value = record[f"val_{select}"]
+    return -value if select == "loss" else value
+
+
+def is_stopped(epoch, best, patience):
+    """Whether training ends before epoch number `epoch` (from 0), the best one being `best`."""
+    return patience is not None and epoch - best >= patience
