@@ -11,11 +11,12 @@ import yaml
 
 from mmlens.device import torch_device
 from mmlens.features.reader import FeatureReader
-from mmlens.files import seed_from, sha256_file, stable_hash, write_text
+from mmlens.files import seed_from, sha256_file, stable_hash, write_json, write_text
 from mmlens.metrics import choose_threshold
 from mmlens.models import build_model
 from mmlens.models.inputs import EncodedSamples
 from mmlens.table import read_samples, write_csv, write_parquet
+from mmlens.training.cost import model_cost
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
 from mmlens.weights import load_weights, save_weights
@@ -52,9 +53,11 @@ with torch_device(params.device, params.torch_threads) as device:
         data.labels[rows].numpy(), predict(model, data, rows, device).double().sigmoid().numpy()
     )
     predictions = prediction_table(model, data, ("val", "test"), threshold, device)
+    cost = model_cost(model, data, device)
 effective |= {"device": device.type, "threshold": threshold}
 save_weights(output.weights, model)
 write_csv(output.history, history)
+write_json(output.cost, cost)
 write_text(output.config, yaml.safe_dump(effective))
 write_parquet(output.predictions, predictions)
 state_path.unlink()

@@ -21,7 +21,10 @@ from mmlens.report.texts import NOTES, explanation_findings, introduction
 inputs, config = snakemake.input, snakemake.params.config
 frames = {
     name: pd.read_csv(inputs[name], dtype={"seeds": str}, keep_default_na=False, na_values=[""])
-    for name in ("comparison", "perturbation", "localisation", "audit", "quality", "cost")
+    for name in (
+        *("comparison", "perturbation", "localisation", "audit", "quality"),
+        *("model_cost", "cost"),
+    )
 }
 against_random = verdicts(frames["perturbation"], frames["comparison"])
 shown = {
@@ -32,6 +35,7 @@ shown = {
     "localisation": tables.localisation_table(frames["localisation"]),
     "audit": frames["audit"],
     "quality": frames["quality"],
+    "model_cost": frames["model_cost"],
     "cost": frames["cost"],
 }
 figures = [

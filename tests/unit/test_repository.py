@@ -10,7 +10,7 @@ from mmlens.config import complete_config, document, read_schema
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
-from mmlens.models import MODELS
+from mmlens.models import MODELS, get_model, list_models
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 # Names that differ between PyPI and conda-forge.
@@ -84,6 +84,13 @@ def test_readme_names_every_model_and_method():
     text = (ROOT / "README.md").read_text()
     assert all(name in text for name in [*MODELS.names(), *METHODS.names(), *EXTRACTORS.names()])
     assert len(re.findall(r"^pip install -r requirements", text, re.MULTILINE)) == 2
+
+
+def test_models_are_listed_and_found_by_name():
+    assert list_models() == MODELS.names()
+    assert get_model("vilt_scratch").name == "vilt_scratch"
+    with pytest.raises(ValueError, match="did you mean vilt_scratch"):
+        get_model("vilt_scrach")
 
 
 def test_every_registered_entry_can_be_imported():

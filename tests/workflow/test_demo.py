@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from conftest import DEMO, snakemake, tables
+from safetensors.torch import load_file
 
 COLUMNS = {
     "comparison": "model seeds subset n auroc auroc_low auroc_high accuracy f1",
@@ -13,7 +14,9 @@ COLUMNS = {
     "audit": "stratum check auroc limit passed n",
     "quality": "split rows_read duplicates_dropped samples",
     "cost": "rule job seconds cpu_seconds peak_mb",
+    "model_cost": "model seed parameters trainable device ms_per_sample peak_mb",
 }
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 METHODS = {
     "random",
     "centre_prior",
@@ -84,6 +87,18 @@ def test_cost_lists_every_job_before_the_report(demo):
     cost = pd.read_csv(demo / "tables/cost.csv", keep_default_na=False)
     assert len(cost) == 17
     assert (cost["seconds"].astype(float) > 0).all()
+
+
+def test_model_cost_counts_the_parameters_of_every_model(demo):
+    cost = pd.read_csv(demo / "tables/model_cost.csv").set_index("model")
+    assert set(cost.index) == {"text_only", "vilt_scratch"}
+    for model, row in cost.iterrows():
+        state = load_file(demo / f"checkpoints/{model}/seed0/model.safetensors")
+        counted = [v.numel() for n, v in state.items() if not n.endswith(BUFFERS)]
+        assert row["parameters"] == row["trainable"] == sum(counted)
+        assert row["ms_per_sample"] > 0
+        assert row["peak_mb"] > 100
+        assert row["device"] == "cpu"
 
 
 def test_second_run_does_nothing(demo):

@@ -22,10 +22,12 @@ rule summary:
 rule measure_cost:
     input:
         benchmarks=benchmark_files,
+        models=of_run("results/{run}/checkpoints/{model}/seed{seed}/cost.json"),
         lib=library("report"),
     # Collects the benchmark files of every job that the report depends on.
     output:
-        "results/{run}/tables/cost.csv",
+        jobs="results/{run}/tables/cost.csv",
+        models="results/{run}/tables/model_cost.csv",
     log:
         "results/{run}/logs/measure_cost.log",
     benchmark:
@@ -48,6 +50,7 @@ rule write_report:
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",
+        model_cost="results/{run}/tables/model_cost.csv",
         figures=[Path(path).with_suffix(".png").as_posix() for path in FIGURES],
         stem=stem_facts,
         lib=library("report"),

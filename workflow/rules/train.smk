@@ -18,6 +18,7 @@ rule train_model:
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         config="results/{run}/checkpoints/{model}/seed{seed}/config.yaml",
         history="results/{run}/checkpoints/{model}/seed{seed}/history.csv",
+        cost="results/{run}/checkpoints/{model}/seed{seed}/cost.json",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
     log:
         "results/{run}/logs/train_model/{model}/seed{seed}.log",

@@ -6,6 +6,16 @@ MODELS = Registry("model", __name__)
 register_model = MODELS.register
 
 
+def list_models():
+    """Names of all models, sorted."""
+    return MODELS.names()
+
+
+def get_model(name):
+    """The class of the model called `name`; ValueError that lists the known ones."""
+    return MODELS.get(name)
+
+
 def build_model(name, settings, data):
     """A model of the registry with fresh weights.
 

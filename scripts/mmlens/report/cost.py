@@ -1,5 +1,6 @@
-"""Seconds and memory of the jobs of a run, from Snakemake's benchmark files."""
+"""What the jobs of a run cost, from Snakemake's benchmark files, and what its models cost."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -26,3 +27,17 @@ def collect(paths):
             }
         )
     return pd.DataFrame(rows)
+
+
+def collect_models(paths):
+    """One row per model and seed: parameters, trainable, device, ms_per_sample, peak_mb.
+
+    paths : cost.json of checkpoints/<model>/seed<k>/
+    """
+    columns = ["model", "seed", "parameters", "trainable", "device", "ms_per_sample", "peak_mb"]
+    rows = []
+    for path in map(Path, paths):
+        model, seed = path.parts[-3:-1]
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        rows.append({"model": model, "seed": seed.removeprefix("seed"), **facts})
+    return pd.DataFrame(rows, columns=columns)

@@ -45,7 +45,13 @@ NOTES = {
         "earlier split has them, and which version of the official labels a file holds.",
         "quality.csv",
     ),
-    "cost": ("Cost", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
+    "model_cost": (
+        "Cost of models",
+        "Parameters, milliseconds per sample of a forward pass in batches, and peak memory: of the "
+        "GPU in these passes, on a CPU of the whole training process.",
+        "model_cost.csv",
+    ),
+    "cost": ("Cost of jobs", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
 }
 
 
