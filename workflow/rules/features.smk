@@ -56,6 +56,8 @@ rule extract_features:
         "results/{run}/logs/extract_features/{extractor}.log",
     benchmark:
         "results/{run}/benchmarks/extract_features/{extractor}.tsv"
+    # Before the models that do not wait for it, or those that do come last and alone.
+    priority: 2
     conda:
         "../../envs/torch.yaml"
     threads: config["features"]["threads"]
