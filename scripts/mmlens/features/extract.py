@@ -53,16 +53,19 @@ def extract(samples, extractor, *, cache, dtype, shard, batch_size, threads, kee
         known = set(store.index()["key"])
         wanted = images.assign(key=keys_of(images, extractor))
         wanted = wanted[~wanted["key"].isin(known)].drop_duplicates("key")
-        source = Decoder(extractor, cache, threads, keep_decoded)
         extractor.to(device)
         chunks = [wanted[start : start + shard] for start in range(0, len(wanted), shard)]
-        with tqdm(total=len(wanted), desc=extractor.name, mininterval=5, ascii=True) as progress:
+        with (
+            Writer() as writer,
+            tqdm(total=len(wanted), desc=extractor.name, mininterval=5, ascii=True) as progress,
+        ):
+            source = Decoder(extractor, cache, threads, keep_decoded, writer)
             for chunk in chunks:
                 arrays = compute(extractor, source, chunk, batch_size, device, progress)
                 if not source.problems:
                     if "features" in arrays:
                         arrays["features"] = stored(arrays["features"], dtype)
-                    store.add(chunk["key"].tolist(), arrays)
+                    writer.submit(store.add, chunk["key"].tolist(), arrays)
         if source.problems:
             raise DataError("features", source.problems)
         index = images.assign(key=keys_of(images, extractor)).merge(store.index(), on="key")
@@ -124,14 +127,33 @@ def grid_boxes(extractor, rows):
     return np.stack([patch_boxes(extractor.grid, window) for window in windows])
 
 
+class Writer:
+    """Writes one shard after the other in a thread of its own, while the next is computed."""
+
+    def __enter__(self):
+        self.pool, self.pending = ThreadPoolExecutor(1), []
+        return self
+
+    def submit(self, function, *arguments):
+        """Run `function` after what was submitted before; at most one waits, to save memory."""
+        while len(self.pending) > 1:
+            self.pending.pop(0).result()
+        self.pending.append(self.pool.submit(function, *arguments))
+
+    def __exit__(self, *_error):
+        self.pool.shutdown()
+        for write in self.pending:
+            write.result()
+
+
 class Decoder:
     """Images as the extractor wants them, from kept decoded shards or from their files.
 
     problems : list of str, images that could not be read
     """
 
-    def __init__(self, extractor, cache, threads, keep):
-        self.extractor, self.threads = extractor, threads
+    def __init__(self, extractor, cache, threads, keep, writer):
+        self.extractor, self.threads, self.writer = extractor, threads, writer
         self.store, self.problems = None, []
         if keep and extractor.geometry:
             described = extractor.describe()
@@ -198,10 +220,14 @@ class Decoder:
             finally:
                 pool.shutdown(cancel_futures=True)
         if self.store is not None and not self.problems:
-            with FileLock(self.store.folder / "lock"):
-                new = ~chunk["image_sha256"].isin(self.store.index()["key"]).to_numpy()
-                pixels = torch.cat(decoded).numpy()[new]
-                self.store.add(chunk["image_sha256"][new].tolist(), {"pixels": pixels})
+            self.writer.submit(self.keep, chunk["image_sha256"], decoded)
+
+    def keep(self, keys, decoded):
+        """Write decoded batches as one shard, but for the images that were kept before."""
+        with FileLock(self.store.folder / "lock"):
+            new = ~keys.isin(self.store.index()["key"]).to_numpy()
+            pixels = np.concatenate([batch.numpy() for batch in decoded])
+            self.store.add(keys[new].tolist(), {"pixels": pixels if new.all() else pixels[new]})
 
     def load(self, path, digest):
         """One image file as uint8 array (3, H, W), if it is still the file of the samples table."""
