@@ -55,7 +55,13 @@ def test_no_console_errors_and_no_outside_requests(page, demo):
 
 def test_tables_and_figures_are_shown(page):
     titles = [heading.text for heading in page.find_elements(By.TAG_NAME, "h2")]
-    for title in ("Models", "Perturbation tests", "Localisation", "Audit of the data", "Cost of jobs"):
+    for title in (
+        "Models",
+        "Perturbation tests",
+        "Localisation",
+        "Audit of the data",
+        "Cost of jobs",
+    ):
         assert title in titles
     assert all(
         len(t.find_elements(By.TAG_NAME, "tr")) > 1
