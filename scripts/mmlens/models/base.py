@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import PATCH, Attention, ImageEmbedding, RegionEmbedding, TextEmbedding
+from .layers import PATCH, DotProductAttention, ImageEmbedding, RegionEmbedding, TextEmbedding
 
 
 @dataclass
@@ -92,15 +92,11 @@ class Parallel:
 
 
 class Model(nn.Module, ABC):
-    """Base of the from-scratch models: embeddings, one attention stream per modality, a head.
+    """What every model is to training, explanation and perturbation.
 
-    Parameters
+    Attributes
     ----------
-    vocabulary_size : number of words of the tokenizer
-    width, heads : of all attention layers
-    image_size : side of the input images in pixels, a multiple of 16
-    max_length : largest number of text tokens
-    features : FeatureReader of the frozen features that take the place of pixels, or None
+    grid : (rows, columns) of the image patches; None for regions of any place and size
     """
 
     modalities = ("text", "image")
@@ -109,26 +105,13 @@ class Model(nn.Module, ABC):
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     attention_implementation = "sdpa"
 
-    def __init__(self, vocabulary_size, width, heads, image_size, max_length, features=None):
-        super().__init__()
-        self.grid = features.grid if features else (image_size // PATCH, image_size // PATCH)
-        if "text" in self.modalities:
-            self.text = TextEmbedding(vocabulary_size, width, max_length)
-        if "image" in self.modalities:
-            frozen = self.frozen
-            self.image = (
-                RegionEmbedding(width, features.width)
-                if frozen
-                else ImageEmbedding(width, self.grid)
-            )
-        self.build(width, heads)
-        if self.masked_words:
-            self.word_bias = nn.Parameter(torch.zeros(vocabulary_size))
-        self.apply(initialise)
+    @abstractmethod
+    def embed_text(self, batch):
+        """Tokens of the words."""
 
     @abstractmethod
-    def build(self, width, heads):
-        """Create the layers after the embeddings."""
+    def embed_image(self, batch):
+        """Tokens of the patches or regions."""
 
     @abstractmethod
     def encode(self, tokens):
@@ -151,6 +134,61 @@ class Model(nn.Module, ABC):
         embedders = {"text": self.embed_text, "image": self.embed_image}
         return {modality: embedders[modality](batch) for modality in self.modalities}
 
+    def forward(self, tokens):
+        """Logits (B,) of label 1 from {modality: Tokens}, some of which may be missing."""
+        return self.classify(self.encode(tokens))
+
+    def layout(self, tokens):
+        """The `Layout` of {modality: Tokens}: here, every modality is a stream of its own."""
+        return Layout(
+            spans={m: Span(m, 0, t.values.shape[1]) for m, t in tokens.items()},
+            content={m: t.content for m, t in tokens.items()},
+            valid={m: t.valid for m, t in tokens.items()},
+            readouts=self.readouts,
+            grid=self.grid,
+        )
+
+    def use_attention(self, implementation):
+        """Switch all attention to "eager" (maps can be captured) or "sdpa" (fused kernel)."""
+        self.attention_implementation = implementation
+        for module in self.modules():
+            if isinstance(module, DotProductAttention):
+                module.eager = implementation == "eager"
+
+
+class ScratchModel(Model):
+    """Base of the from-scratch models: embeddings, one attention stream per modality, a head.
+
+    Parameters
+    ----------
+    vocabulary_size : number of words of the tokenizer
+    width, heads : of all attention layers
+    image_size : side of the input images in pixels, a multiple of 16
+    max_length : largest number of text tokens
+    features : FeatureReader of the frozen features that take the place of pixels, or None
+    """
+
+    def __init__(self, vocabulary_size, width, heads, image_size, max_length, features=None):
+        super().__init__()
+        self.grid = features.grid if features else (image_size // PATCH, image_size // PATCH)
+        if "text" in self.modalities:
+            self.text = TextEmbedding(vocabulary_size, width, max_length)
+        if "image" in self.modalities:
+            frozen = self.frozen
+            self.image = (
+                RegionEmbedding(width, features.width)
+                if frozen
+                else ImageEmbedding(width, self.grid)
+            )
+        self.build(width, heads)
+        if self.masked_words:
+            self.word_bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self.apply(initialise)
+
+    @abstractmethod
+    def build(self, width, heads):
+        """Create the layers after the embeddings."""
+
     def embed_text(self, batch):
         """Tokens of the words."""
         return Tokens(self.text(batch.input_ids), batch.text_valid, batch.text_content)
@@ -168,31 +206,10 @@ class Model(nn.Module, ABC):
         valid[:, 0] = True
         return Tokens(values, valid, content)
 
-    def forward(self, tokens):
-        """Logits (B,) of label 1 from {modality: Tokens}, some of which may be missing."""
-        return self.classify(self.encode(tokens))
-
-    def layout(self, tokens):
-        """The `Layout` of {modality: Tokens}: here, every modality is a stream of its own."""
-        return Layout(
-            spans={m: Span(m, 0, t.values.shape[1]) for m, t in tokens.items()},
-            content={m: t.content for m, t in tokens.items()},
-            valid={m: t.valid for m, t in tokens.items()},
-            readouts=self.readouts,
-            grid=self.grid,
-        )
-
     def word_logits(self, hidden, tokens):
         """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
         span = self.layout(tokens).spans["text"]
         return hidden[span.stream][:, span.slice] @ self.text.words.weight.T + self.word_bias
-
-    def use_attention(self, implementation):
-        """Switch all attention to "eager" (maps can be captured) or "sdpa" (fused kernel)."""
-        self.attention_implementation = implementation
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.eager = implementation == "eager"
 
 
 def initialise(module):

@@ -3,12 +3,12 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, Model, self_edge
+from .base import Edge, ScratchModel, self_edge
 from .layers import Block
 
 
 @register_model("blip_scratch", modalities=("text", "image"))
-class BlipScratch(Model):
+class BlipScratch(ScratchModel):
     """Image transformer, then text blocks that read it; classification at the text's [CLS]."""
 
     masked_words = True

@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import Model, self_edge
+from .base import ScratchModel, self_edge
 from .layers import Block
 
 
 @register_model("clip_scratch", modalities=("text", "image"))
-class ClipScratch(Model):
+class ClipScratch(ScratchModel):
     """Text and image transformer; MLP on the two class tokens and their product."""
 
     readouts = (("text", 0), ("image", 0))

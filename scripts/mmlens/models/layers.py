@@ -7,37 +7,57 @@ from torch import nn
 PATCH = 16  # pixels per side of an image token: the product of the stem's strides
 
 
-class Attention(nn.Module):
-    """Multi-head attention of queries x (B, Q, D) to a context (B, K, D).
+class DotProductAttention(nn.Module):
+    """softmax(q k^T / sqrt(d)) v in heads of width d (Vaswani et al. 2017), without weights.
 
     Runs PyTorch's fused kernel, or, with `eager` set, the same sum written out, whose
     probabilities (B, H, Q, K) pass through the leaf module `probabilities` for hooks to see.
+
+    Parameters
+    ----------
+    heads : number of heads
+    dropout : share of the probabilities that training sets to 0
     """
 
-    def __init__(self, width, heads):
+    def __init__(self, heads, dropout=0.0):
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
+        self.probabilities = nn.Identity()
+        self.eager = False
+
+    def attend(self, query, key, value, valid):
+        """Queries (B, Q, D), keys and values (B, K, D) -> what the queries read, (B, Q, D).
+
+        valid : bool (B, K), False for context tokens that must not be attended to; every sample
+        needs one that may.
+        """
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
+        mask = valid[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        if self.eager:
+            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            attention = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+            mixed = F.dropout(self.probabilities(attention), dropout) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class Attention(DotProductAttention):
+    """Multi-head attention of queries x (B, Q, D) to a context (B, K, D)."""
+
+    def __init__(self, width, heads):
+        super().__init__(heads)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
-        self.probabilities = nn.Identity()
-        self.eager = False
 
     def forward(self, x, context, valid):
         """valid : bool (B, K), False for context tokens that must not be attended to."""
-        q, k, v = (
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (self.query(x), self.key(context), self.value(context))
-        )
-        mask = valid[:, None, None, :]
-        if self.eager:
-            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-            attention = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-            mixed = self.probabilities(attention) @ v
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        read = self.attend(self.query(x), self.key(context), self.value(context), valid)
+        return self.output(read)
 
 
 class FeedForward(nn.Sequential):

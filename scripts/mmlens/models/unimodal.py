@@ -3,11 +3,11 @@
 from torch import nn
 
 from . import register_model
-from .base import Model, self_edge
+from .base import ScratchModel, self_edge
 from .layers import Block
 
 
-class Unimodal(Model):
+class Unimodal(ScratchModel):
     """Transformer on one modality, classification at its first token."""
 
     def build(self, width, heads, layers=2):

@@ -3,12 +3,12 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, Model, Parallel, self_edge
+from .base import Edge, Parallel, ScratchModel, self_edge
 from .layers import Block, CoAttention
 
 
 @register_model("vilbert_scratch", modalities=("text", "image"))
-class VilbertScratch(Model):
+class VilbertScratch(ScratchModel):
     """A text block, then co-attention and a self-attention block per stream, repeated.
 
     Classification on the product of the pooled first tokens of both streams.

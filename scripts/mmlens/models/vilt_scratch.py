@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import Layout, Model, Span, self_edge
+from .base import Layout, ScratchModel, Span, self_edge
 from .layers import Block
 
 
 @register_model("vilt_scratch", modalities=("text", "image"))
-class ViltScratch(Model):
+class ViltScratch(ScratchModel):
     """One transformer over [text tokens, image tokens]; classification at the text's [CLS]."""
 
     masked_words = True
