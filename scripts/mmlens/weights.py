@@ -3,22 +3,24 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_model
 
 from .files import atomic
 from .table import DataError
 
+# Keys under which published files hold their tensors beside other facts.
+CONTAINERS = ("model", "state_dict", "model_state_dict")
+
 
 def save_weights(path, module):
-    """Write the state of a torch module."""
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    """Write the state of a torch module; a tensor that has two names is written once."""
     with atomic(path) as temporary:
-        save_file(state, temporary)
+        save_model(module, temporary)
 
 
 def load_weights(path, module):
     """Load a file of `save_weights`; any missing or unexpected tensor is an error of torch."""
-    module.load_state_dict(load_file(path), strict=True)
+    load_model(module, path, strict=True)
 
 
 def read_content(path):
@@ -43,12 +45,12 @@ def read_content(path):
 
 
 def state_of(content, path):
-    """{name: tensor} of what `read_content` gave: alone, under "model" or under "state_dict".
+    """{name: tensor} of what `read_content` gave: alone or under one of CONTAINERS.
 
     Names lose the prefix "module." of a network that was trained on several GPUs.
     """
     if isinstance(content, dict):
-        content = next((content[k] for k in ("model", "state_dict") if k in content), content)
+        content = next((content[k] for k in CONTAINERS if k in content), content)
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         problem = f'{path}: no table of tensors; expected one, alone or under "model"'
         raise DataError("weights", [problem])

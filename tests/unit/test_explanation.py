@@ -18,7 +18,7 @@ from mmlens.files import sha256_file, write_json
 from mmlens.models import MODELS, build_model
 from mmlens.models.base import Edge
 from mmlens.models.inputs import Batch, EncodedSamples
-from mmlens.models.layers import Attention
+from mmlens.models.layers import DotProductAttention
 from mmlens.table import write_parquet
 
 torch.set_num_threads(1)
@@ -29,6 +29,7 @@ COUNT = len(WORDS_PER_TEXT)
 TARGET = torch.tensor([True, False, True, True, False])
 MAPS = {"text_only": 2, "image_only": 2, "clip_scratch": 6, "vilt_scratch": 4}  # default depth
 MAPS |= {"blip_scratch": 2 + 2 * 3, "vilbert_scratch": 1 + 2 * 4, "blip_frozen": 2 + 2 * 3}
+MAPS |= {"vilbert": 4 + 2 + 2 * 2}
 NAMES = list(MAPS)
 FEATURES = SimpleNamespace(width=6, grid=None)  # of nine regions, some of them padding
 
@@ -81,7 +82,7 @@ def plain_logits(model):
 
 def assert_untouched(model):
     assert not any(module._forward_hooks for module in model.modules())
-    assert not any(m.eager for m in model.modules() if isinstance(m, Attention))
+    assert not any(m.eager for m in model.modules() if isinstance(m, DotProductAttention))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 

@@ -32,7 +32,8 @@ def centre_prior(capture):
     for modality, content in capture.layout.content.items():
         if modality == "image":
             closeness = image_closeness(capture).to(content.device).expand(len(content), -1)
-            relevance[modality] = F.pad(closeness, (1, 0))  # the class token has no place
+            # A class token, if there is one, comes first and has no place.
+            relevance[modality] = F.pad(closeness, (content.shape[1] - closeness.shape[1], 0))
         else:
             position = content.cumsum(1).float()
             middle = (content.sum(1, keepdim=True) + 1) / 2

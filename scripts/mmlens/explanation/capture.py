@@ -40,8 +40,8 @@ class Capture:
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
     image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for
         a model without images
-    boxes : (B, N, 4) of the image tokens after the class token, x1 y1 x2 y2 as shares of the
-        image; None where they are the patches of layout.grid
+    boxes : (B, N, 4) of the image tokens (after the class token, if there is one), x1 y1 x2 y2 as
+        shares of the image; None where they are the patches of layout.grid
     """
 
     sample_ids: list

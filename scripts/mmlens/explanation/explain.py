@@ -69,7 +69,9 @@ def own_boxes(boxes, content, k):
     """Boxes of sample k's regions as one flat list; empty where the tokens are a grid's patches."""
     if boxes is None:
         return np.zeros(0, np.float32)
-    return boxes[k][content["image"][k][1:]].ravel()
+    shown = content["image"][k]
+    # A class token, if there is one, comes before the regions and has no box.
+    return boxes[k][shown[len(shown) - len(boxes[k]) :]].ravel()
 
 
 def flags(relevance):

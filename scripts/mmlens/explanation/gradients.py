@@ -55,7 +55,9 @@ def saliency(capture):
             per_token = F.adaptive_avg_pool2d(norm, capture.layout.grid).flatten(1)
         else:
             per_token = gradient.norm(dim=-1)
-        relevance["image"] = F.pad(per_token, (1, 0))  # the class token has no input
+        tokens = capture.layout.content["image"].shape[1]
+        # A class token, if there is one, comes first and has no input.
+        relevance["image"] = F.pad(per_token, (tokens - per_token.shape[1], 0))
     if "text" in capture.embeddings:
         relevance["text"] = capture.embeddings["text"][1].norm(dim=-1)
     return relevance

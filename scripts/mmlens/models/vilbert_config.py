@@ -123,7 +123,9 @@ class VilbertConfig:
         problems = []
         for key, value in own.items():
             if key in defaults and not is_like(value, defaults[key]):
-                problems.append(f"{key}: found {value!r}, expected a value such as {defaults[key]!r}")
+                problems.append(
+                    f"{key}: found {value!r}, expected a value such as {defaults[key]!r}"
+                )
             elif key in wanted and value != wanted[key]:
                 problems.append(f"{key}: found {value!r}, expected {wanted[key]!r}")
             elif key not in (*defaults, *wanted, *REMARKS):

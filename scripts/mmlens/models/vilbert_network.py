@@ -371,8 +371,9 @@ def with_global_region(features, places, valid):
     -------
     the same three with N + 1 regions
     """
-    weights = valid[..., None] / valid.sum(1).clamp(min=1)[:, None, None]
-    mean = (features * weights.to(features.dtype)).sum(1, keepdim=True)
+    weights = valid[..., None].to(features.dtype)
+    count = weights.sum(1, keepdim=True).clamp(min=1)
+    mean = (features * weights).sum(1, keepdim=True) / count
     place = places.new_tensor([0, 0, 1, 1, 1]).expand(len(places), 1, 5)
     features, places = torch.cat([mean, features], 1), torch.cat([place, places], 1)
     return features, places, F.pad(valid, (1, 0), value=True)

@@ -1,0 +1,109 @@
+"""Published weights: what a file holds is matched to a network by name and shape, and reported."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..table import DataError
+from ..weights import read_content, state_of
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the tensors of a file and of a network.
+
+    matched : names that are the same in both; renamed : {name in the file: name in the network};
+    unexpected : names of the file that were not read; missing : names of the network that keep
+    their fresh weights.
+    """
+
+    path: str
+    matched: tuple
+    renamed: dict
+    unexpected: tuple
+    missing: tuple
+
+    def __str__(self):
+        lines = [
+            f"{self.path}: {len(self.matched)} tensors matched, {len(self.renamed)} renamed, "
+            f"{len(self.unexpected)} not read, {len(self.missing)} of the network missing"
+        ]
+        lines += [f"  not read: {name}" for name in self.unexpected]
+        return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
+
+
+def load_released(module, path, *, rename, parts, required, known):
+    """Fill a network with the tensors of a published file; a `LoadReport`.
+
+    Parameters
+    ----------
+    module : torch module
+    path : of the file
+    rename : function, name in the file -> name in the network
+    parts : prefixes; of the network's names with such a prefix a file holds all or none
+    required : those of `parts` that a file must hold
+    known : prefixes of names that a file may hold for which the network has no place
+
+    Raises
+    ------
+    DataError naming every tensor that is missing, unexpected, of another shape, or there twice.
+    """
+    found, old_names, problems = {}, {}, []
+    for name, tensor in state_of(read_content(path), path).items():
+        new = rename(name)
+        if new in found:
+            problems.append(f"{path}: {old_names[new]} and {name} are both {new}; expected one")
+        found[new], old_names[new] = tensor, name
+    expected = module.state_dict(keep_vars=True)
+    tied = tied_names(expected)
+    for alias, name in tied.items():
+        own = found.get(alias)
+        if own is not None and not torch.equal(own, found.setdefault(name, own)):
+            problems.append(f"{path}: {alias} differs from {name}; expected the same tensor")
+    untied = [name for name in expected if name not in tied]
+    missing = [name for name in untied if name not in found]
+    absent = absent_parts(untied, missing, parts, required)
+    problems += [
+        f"{path}: no {name}; expected {tuple(expected[name].shape)}"
+        for name in missing
+        if not name.startswith(absent)
+    ]
+    unexpected = [name for name in found if name not in expected]
+    problems += [
+        f"{path}: unexpected {old_names[name]} {tuple(found[name].shape)}; the network has no "
+        "such tensor"
+        for name in unexpected
+        if not name.startswith(known)
+    ]
+    taken = {name: tensor for name, tensor in found.items() if name in expected}
+    problems += [
+        f"{path}: {name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name].shape)}"
+        for name, tensor in taken.items()
+        if tensor.shape != expected[name].shape
+    ]
+    if problems:
+        raise DataError("weights", problems)
+    module.load_state_dict(taken, strict=False)
+    renamed = {old_names[name]: name for name in old_names if old_names[name] != name}
+    return LoadReport(
+        path=str(path),
+        matched=tuple(name for name in taken if old_names.get(name) == name),
+        renamed={old: name for old, name in renamed.items() if name in taken},
+        unexpected=tuple(old_names[name] for name in unexpected),
+        missing=tuple(missing),
+    )
+
+
+def tied_names(state):
+    """{second name: first name} of tensors that a state has under two names."""
+    first = {}
+    for name, tensor in state.items():
+        first.setdefault(id(tensor), name)
+    return {name: first[id(t)] for name, t in state.items() if first[id(t)] != name}
+
+
+def absent_parts(names, missing, parts, required):
+    """Those of `parts` that may be, and are, missing as a whole, as a tuple."""
+    present = [name for name in names if name not in set(missing)]
+    optional = [part for part in parts if part not in required]
+    return tuple(p for p in optional if not any(name.startswith(p) for name in present))

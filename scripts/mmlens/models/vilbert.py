@@ -1,0 +1,199 @@
+"""ViLBERT on the cached features of regions: a text stream and a region stream (Lu et al. 2019)."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from . import register_model
+from .base import Edge, Layout, Model, Parallel, Span, Tokens
+from .vilbert_config import VilbertConfig
+from .vilbert_network import VilbertNetwork, with_global_region
+from .vilbert_weights import load_vilbert
+
+PLACE = 5  # numbers that say where a region lies
+TASK_TOKENS = 20  # of the multi-task model
+
+
+@register_model("vilbert", modalities=("text", "image"), frozen=True)
+class Vilbert(Model):
+    """The published network behind the contract, with MMF's classifier of two classes.
+
+    The image tokens are the regions themselves, features and places, so that the global region
+    knows nothing of a region that is removed: it is computed of those that are left.
+
+    Parameters
+    ----------
+    vocabulary_size, max_length : number of words and of text tokens
+    features : FeatureReader
+    width, heads : of all layers of the small preset; not used by the published one
+    image_size : not used
+    preset : "small" (4 text layers, 2 region layers, 2 exchanges) or "published"
+    sizes : {key of VilbertConfig: value}, over those of the preset
+    global_region : whether a global region comes first and is what the pooler reads, as in
+        Facebook's files; without it, as in MMF's, that is the first, most confident region, and
+        an image without regions shows one of zeros
+    task : number of the task token to put into the text, for the multi-task model; or None
+    """
+
+    masked_words = True
+    readouts = (("text", 0), ("image", 0))
+
+    def __init__(
+        self,
+        vocabulary_size,
+        max_length,
+        features,
+        width=128,
+        heads=4,
+        image_size=None,
+        *,
+        preset="small",
+        sizes=None,
+        global_region=True,
+        task=None,
+    ):
+        super().__init__()
+        config = preset_config(preset, width, heads)
+        config = replace(config, vocab_size=vocabulary_size, v_feature_size=features.width)
+        if preset == "small":
+            config = replace(config, max_position_embeddings=max_length)
+        if task is not None:
+            config = replace(config, task_count=TASK_TOKENS)
+        config = replace(config, **(sizes or {}))
+        check(config, max_length, task)
+        self.grid = features.grid
+        self.global_region, self.task = global_region, task
+        self.network = VilbertNetwork(config, heads=("words", "classifier"))
+
+    def load_released(self, path):
+        """Take the trunk, and what else fits, of a published file; a `LoadReport`."""
+        return load_vilbert(self.network, path)
+
+    def embed_text(self, batch):
+        """Tokens of the words; the task's token comes after the first one."""
+        valid, content, tasks = batch.text_valid, batch.text_content, None
+        if self.task is not None:
+            tasks = torch.full_like(batch.input_ids[:, 0], self.task)
+            valid, content = insert(valid, True), insert(content, False)
+        values = self.network.bert.embeddings(batch.input_ids, task_ids=tasks)
+        return Tokens(values, valid, content)
+
+    def embed_image(self, batch):
+        """Tokens of the regions: features, then x1, y1, x2, y2 and area, as shares of the image."""
+        sides = batch.boxes[..., 2:] - batch.boxes[..., :2]
+        area = sides.prod(-1, keepdim=True)
+        regions = torch.cat([batch.image, batch.boxes, area], -1)[batch.image_rows]
+        valid = batch.image_valid[batch.image_rows]
+        return Tokens(regions, valid, valid)
+
+    def regions(self, image):
+        """Features, places and valid of all columns of the region stream."""
+        values, valid = image.values, image.valid
+        if not self.global_region:
+            if not values.shape[1]:  # all were removed
+                values, valid = F.pad(values, (0, 0, 0, 1)), F.pad(valid, (0, 1))
+            none = ~valid.any(1, keepdim=True)
+            values = values.masked_fill(~valid[..., None], 0)
+            valid = torch.cat([valid[:, :1] | none, valid[:, 1:]], 1)
+        features, places = values[..., :-PLACE], values[..., -PLACE:]
+        if self.global_region:
+            return with_global_region(features, places, valid)
+        return features, places, valid
+
+    def encode(self, tokens):
+        text, trunk = tokens["text"], self.network.bert
+        features, places, valid = self.regions(tokens["image"])
+        regions = trunk.v_embeddings(features, places)
+        hidden, seen = trunk(text.values, text.valid, regions, valid)
+        return {"text": hidden, "image": seen}
+
+    def classify(self, hidden):
+        scores = self.network.classifier(self.network.fuse(hidden["text"], hidden["image"]))
+        return scores[:, 1] - scores[:, 0]
+
+    def word_logits(self, hidden, tokens):
+        """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
+        text = hidden["text"]
+        if self.task is not None:
+            text = torch.cat([text[:, :1], text[:, 2:]], 1)
+        return self.network.cls["predictions"](text)
+
+    def layout(self, tokens):
+        text, image = tokens["text"], tokens["image"]
+        start, regions = int(self.global_region), image.values.shape[1]
+        return Layout(
+            spans={
+                "text": Span("text", 0, text.values.shape[1]),
+                "image": Span("image", start, start + regions),
+            },
+            content={"text": text.content, "image": image.content},
+            valid={"text": text.valid, "image": self.regions(image)[2]},
+            readouts=self.readouts,
+            grid=self.grid,
+        )
+
+    def edges(self):
+        streams = {"text": "text", "regions": "image"}
+        edges = []
+        for kind, layer in self.network.bert.encoder.steps():
+            if kind == "exchange":
+                attention = layer.biattention
+                reads_image = Edge(attention.text_reads.probabilities, "text", "image")
+                reads_text = Edge(attention.regions_read.probabilities, "image", "text")
+                edges.append(Parallel((reads_image, reads_text)))
+            else:
+                edges.append(Edge(layer.probabilities, streams[kind], streams[kind]))
+        return edges
+
+    def grad_cam_layers(self):
+        """What the last self-attention of each stream reads.
+
+        After it only the first token reaches the classifier, and all others have no gradient.
+        """
+        last = self.network.bert.encoder.c_layer[-1]
+        return {"text": last.t_output.LayerNorm, "image": last.v_output.LayerNorm}
+
+
+def preset_config(preset, width, heads):
+    """The sizes of a preset; ValueError if there is none of that name."""
+    if preset == "published":
+        return VilbertConfig()
+    if preset != "small":
+        raise ValueError(f"preset: found {preset!r}, expected small or published")
+    return VilbertConfig(
+        hidden_size=width,
+        num_hidden_layers=4,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        v_hidden_size=width,
+        v_num_hidden_layers=2,
+        v_num_attention_heads=heads,
+        v_intermediate_size=width,
+        bi_hidden_size=width,
+        bi_num_attention_heads=heads,
+        v_biattention_id=(0, 1),
+        t_biattention_id=(2, 3),
+        initializer_range=width**-0.5,
+    )
+
+
+def check(config, max_length, task):
+    """ValueError if texts, task or classes do not fit the sizes."""
+    problems = []
+    if max_length > config.max_position_embeddings:
+        problems.append(
+            f"max_position_embeddings: found {config.max_position_embeddings}, expected at least "
+            f"{max_length}, the length of the run's texts"
+        )
+    if task is not None and not 0 <= task < config.task_count:
+        problems.append(f"task: found {task}, expected 0 to {config.task_count - 1}")
+    if config.num_labels != 2:
+        problems.append(f"num_labels: found {config.num_labels}, expected 2")
+    if problems:
+        raise ValueError("vilbert: " + "; ".join(problems))
+
+
+def insert(mask, value):
+    """A bool (B, T) mask with a column `value` after its first: (B, T + 1)."""
+    return torch.cat([mask[:, :1], torch.full_like(mask[:, :1], value), mask[:, 1:]], 1)
