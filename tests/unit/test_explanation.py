@@ -29,18 +29,26 @@ COUNT = len(WORDS_PER_TEXT)
 TARGET = torch.tensor([True, False, True, True, False])
 MAPS = {"text_only": 2, "image_only": 2, "clip_scratch": 6, "vilt_scratch": 4}  # default depth
 MAPS |= {"blip_scratch": 2 + 2 * 3, "vilbert_scratch": 1 + 2 * 4, "blip_frozen": 2 + 2 * 3}
-MAPS |= {"vilbert": 4 + 2 + 2 * 2}
+VARIANTS = {"vilbert_task": ("vilbert", {"task": 3})}
+VARIANTS["vilbert_first_region"] = ("vilbert", {"global_region": False})
+MAPS |= dict.fromkeys(("vilbert", *VARIANTS), 4 + 2 + 2 * 2)
 NAMES = list(MAPS)
 FEATURES = SimpleNamespace(width=6, grid=None)  # of nine regions, some of them padding
+
+
+def find(name):
+    """Class and keyword arguments of a model or variant."""
+    name, options = VARIANTS.get(name, (name, {}))
+    return MODELS.get(name), options
 
 
 def make_model(name):
     """A small model in double precision, so that equality can be asked for almost exactly."""
     torch.manual_seed(0)
-    entry = MODELS.get(name)
+    entry, options = find(name)
     features = {"features": FEATURES} if entry.frozen else {}
     sizes = {"vocabulary_size": 20, "max_length": 12, "width": 8, "heads": 2, "image_size": 48}
-    model = entry(**sizes, **features)
+    model = entry(**sizes, **features, **options)
     with torch.no_grad():  # fresh norms and biases are ones and zeros, which hide mistakes
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -132,6 +140,16 @@ def test_a_sample_gets_the_same_map_alone_reordered_and_with_more_padding(name, 
         alone = explained(captured(model, [k]))
         for modality, values in together.items():
             close(alone[modality][0], values[k])
+
+
+@pytest.mark.parametrize("method", FIXED_METHODS)
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_tell_tokens_apart(name, method):
+    seen = captured(make_model(name))
+    for modality, values in METHODS.get(method)(seen).items():
+        content = seen.layout.content[modality]
+        # A map that is cut at 0 may well be 0 everywhere for one sample.
+        assert any(values[k][content[k]].unique().numel() > 1 for k in range(COUNT))
 
 
 def test_gradients_are_those_of_the_target_class():
@@ -251,14 +269,16 @@ def cached_pixels(folder, samples):
 
 def explained(data, name, methods):
     torch.manual_seed(0)
-    model = build_model(name, {"width": 8, "heads": 2, "image_size": 48}, data).eval()
+    entry, options = find(name)
+    settings = {"width": 8, "heads": 2, "image_size": 48, **options}
+    model = build_model(entry.name, settings, data).eval()
     target = torch.ones(len(data), dtype=torch.bool)
     return explain(model, data, target, methods=methods, draws=2, batch_size=2, device="cpu")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_explain_gives_every_patch_and_exactly_the_words(name, tmp_path):
-    model = MODELS.get(name)
+    model, _ = find(name)
     data, reads = (
         encoded(tmp_path, ["A red square", "no", "a b, c?"], model.frozen),
         model.modalities,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from mmlens.datasets import DATASETS
 from mmlens.datasets.generated import generate
@@ -70,8 +71,14 @@ def test_training_lowers_the_loss_and_keeps_the_best_epoch(data, tmp_path):
     assert loop.validate(model, data, "cpu")["val_auroc"] == history["val_auroc"].max()
 
 
+def new_model_with_dropout(data):
+    model = new_model(data)
+    model.final_norm = nn.Sequential(model.final_norm, nn.Dropout(0.1))
+    return model
+
+
 def test_resumed_training_ends_in_the_same_weights(data, tmp_path, monkeypatch):
-    whole = new_model(data)
+    whole = new_model_with_dropout(data)
     loop.train(whole, data, SETTINGS, seed=3, device="cpu", state_path=tmp_path / "whole.pt")
 
     class KilledError(Exception):
@@ -89,10 +96,10 @@ def test_resumed_training_ends_in_the_same_weights(data, tmp_path, monkeypatch):
         patch.setattr(loop, "train_epoch", killed_in_second_epoch)
         with pytest.raises(KilledError):
             loop.train(
-                new_model(data), data, SETTINGS, seed=3, device="cpu",
+                new_model_with_dropout(data), data, SETTINGS, seed=3, device="cpu",
                 state_path=tmp_path / "part.pt",
             )  # fmt: skip
-    resumed = new_model(data)
+    resumed = new_model_with_dropout(data)
     with torch.no_grad():  # whatever it starts from
         for parameter in resumed.parameters():
             parameter.zero_()

@@ -60,6 +60,7 @@ def train(model, data, settings, *, seed, device, state_path):
             print(f"no better {settings['select']} for {settings['patience']} epochs", flush=True)
             break
         generator = torch.Generator().manual_seed(seed_from("epoch", seed, epoch))
+        torch.manual_seed(seed_from("dropout", seed, epoch))
         loss = train_epoch(model, data, rows, optimizer, schedule, settings, generator, device)
         record = {"epoch": epoch + 1, "train_loss": loss, **validate(model, data, device)}
         print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
