@@ -141,6 +141,7 @@ def test_faulty_sizes_are_named(values, expected):
     [
         ({"preset": "large"}, "preset: found 'large', expected small or published"),
         ({"task": 20}, "task: found 20, expected 0 to 19"),
+        ({"sizes": {"hiden_size": 3}}, "unknown key 'hiden_size': did you mean hidden_size"),
         ({"sizes": {"num_labels": 3}}, "num_labels: found 3, expected 2"),
         ({"sizes": {"max_position_embeddings": 7}}, "found 7, expected at least 8"),
     ],

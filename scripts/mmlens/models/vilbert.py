@@ -1,6 +1,6 @@
 """ViLBERT on the cached features of regions: a text stream and a region stream (Lu et al. 2019)."""
 
-from dataclasses import replace
+from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,8 @@ class Vilbert(Model):
     width, heads : of all layers of the small preset; not used by the published one
     image_size : not used
     preset : "small" (4 text layers, 2 region layers, 2 exchanges) or "published"
-    sizes : {key of VilbertConfig: value}, over those of the preset
+    sizes : {key of VilbertConfig: value}, over those of the preset; the keys of a published
+        config file are known too
     global_region : whether a global region comes first and is what the pooler reads, as in
         Facebook's files; without it, as in MMF's, that is the first, most confident region, and
         an image without regions shows one of zeros
@@ -54,13 +55,13 @@ class Vilbert(Model):
         task=None,
     ):
         super().__init__()
-        config = preset_config(preset, width, heads)
-        config = replace(config, vocab_size=vocabulary_size, v_feature_size=features.width)
+        own = {"vocab_size": vocabulary_size, "v_feature_size": features.width}
         if preset == "small":
-            config = replace(config, max_position_embeddings=max_length)
+            own["max_position_embeddings"] = max_length
         if task is not None:
-            config = replace(config, task_count=TASK_TOKENS)
-        config = replace(config, **(sizes or {}))
+            own["task_count"] = TASK_TOKENS
+        config = preset_config(preset, width, heads)
+        config = VilbertConfig.from_dict({**asdict(config), **own, **(sizes or {})})
         check(config, max_length, task)
         self.grid = features.grid
         self.global_region, self.task = global_region, task
