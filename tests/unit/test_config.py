@@ -170,7 +170,7 @@ def test_unknown_model_and_kind_name_the_known_ones():
     assert problems == [
         "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
         "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, text_only, "
-        "vilbert_scratch, vilt_scratch"
+        "vilbert, vilbert_scratch, vilt_scratch"
     ]
     config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})
     (problem,) = problems_of(config)

@@ -241,7 +241,8 @@ def test_the_task_token_is_no_word_and_matters():
 
 
 def test_dropout_works_in_training_only():
-    model, batch = new_model(), make_batch()
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    model, batch = new_model(sizes=dropout), make_batch()
     before = logits_of(model, batch)
     model.train()
     assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
