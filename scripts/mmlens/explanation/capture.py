@@ -96,7 +96,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         logits = model(tokens)
         check_calls(announced, outputs)
         layout = model.layout(tokens)
-        attention = [[outputs[e.module][e.call] for e in step] for step in announced]
+        attention = [[attention_of(edge, outputs) for edge in step] for step in announced]
         features = {
             modality: token_features(model, layout, tokens, modality, outputs[module])
             for modality, module in modules.items()
@@ -165,6 +165,18 @@ def check_calls(announced, outputs):
                     f"attention map {edge.query} -> {edge.key}, call {edge.call}: found "
                     f"{len(outputs[edge.module])} calls; the model's edges() and forward disagree"
                 )
+
+
+def attention_of(edge, outputs):
+    """The map (B, H, Q, K) of an edge; RuntimeError if the module gave none."""
+    output = outputs[edge.module][edge.call]
+    found = output if edge.item is None else output[edge.item]
+    if found is None:
+        raise RuntimeError(
+            f"attention map {edge.query} -> {edge.key}, call {edge.call}: the module gave None; "
+            "use_attention('eager') did not reach it"
+        )
+    return found
 
 
 def named_module(model, modality, path):

@@ -75,13 +75,15 @@ class Edge:
     """One attention map: stream `query` reads stream `key` (self-attention if they are one).
 
     module : the leaf whose output is the map (B, H, Q, K); call : which of its calls in one
-    forward pass, for modules that run more than once.
+    forward pass, for modules that run more than once; item : place of the map in the output of a
+    module that gives a tuple, such as the attention modules of transformers.
     """
 
     module: nn.Module
     query: str
     key: str
     call: int = 0
+    item: int | None = None
 
 
 @dataclass(frozen=True)
