@@ -10,25 +10,24 @@ import torch
 from mmlens.device import torch_device
 from mmlens.explanation.explain import choose_rows, explain
 from mmlens.features.reader import FeatureReader
-from mmlens.models import build_model
+from mmlens.models import build_model, get_model
 from mmlens.models.inputs import EncodedSamples
 from mmlens.perturbation.engine import perturb
 from mmlens.table import read_samples, write_parquet
 from mmlens.weights import load_weights
 
 params, settings = snakemake.params, snakemake.params.explain
-name = snakemake.wildcards.model
+name, arguments = params.model["name"], params.model["arguments"]
 samples = read_samples(snakemake.input.samples)
 chosen = choose_rows(samples, settings["split"], settings["samples"])
 predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
 chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
 data = EncodedSamples(
     chosen,
-    snakemake.input.tokenizer,
-    params.model["image_size"],
+    get_model(name).input_spec(arguments, snakemake.input.tokenizer, params.model["max_length"]),
     features=FeatureReader(snakemake.input.features[0]) if snakemake.input.features else None,
 )
-model = build_model(name, params.model, data)
+model = build_model(name, arguments, data)
 load_weights(snakemake.input.weights, model)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device).eval()
@@ -40,7 +39,7 @@ with torch_device(params.device, params.torch_threads) as device:
         draws=settings["random_draws"],
         batch_size=settings["batch_size"],
         device=device,
-        layers=settings["grad_cam_layers"].get(name),
+        layers=settings["grad_cam_layers"].get(snakemake.wildcards.model),
     )
     with torch.no_grad():
         tokens = model.embed(data.batch(torch.arange(len(data)), device))

@@ -13,7 +13,7 @@ from mmlens.device import torch_device
 from mmlens.features.reader import FeatureReader
 from mmlens.files import seed_from, sha256_file, stable_hash, write_json, write_text
 from mmlens.metrics import choose_threshold
-from mmlens.models import build_model
+from mmlens.models import build_model, get_model
 from mmlens.models.inputs import EncodedSamples
 from mmlens.table import read_samples, write_csv, write_parquet
 from mmlens.training.cost import model_cost
@@ -21,10 +21,10 @@ from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
 from mmlens.weights import load_weights, save_weights
 
-name, seed = snakemake.wildcards.model, int(snakemake.wildcards.seed)
+seed = int(snakemake.wildcards.seed)
 params, inputs, output = snakemake.params, snakemake.input, snakemake.output
 effective = {
-    "model": {"name": name, **params.model},
+    "model": params.model,
     "training": params.training,
     "seed": seed,
     "inputs": {
@@ -35,15 +35,15 @@ effective = {
 # Undeclared, so that Snakemake keeps it when the job is killed; keyed by all that the weights
 # depend on, so that no other training resumes from it.
 state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
+name, arguments = params.model["name"], params.model["arguments"]
 data = EncodedSamples(
     read_samples(inputs.samples),
-    inputs.tokenizer,
-    params.model["image_size"],
+    get_model(name).input_spec(arguments, inputs.tokenizer, params.model["max_length"]),
     features=FeatureReader(inputs.features[0]) if inputs.features else None,
 )
 torch.manual_seed(seed_from("weights", seed))
-model = build_model(name, params.model, data)
-if inputs.stem and "image" in model.modalities:
+model = build_model(name, arguments, data)
+if inputs.stem:
     load_weights(inputs.stem[0], model.image.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)

@@ -60,6 +60,7 @@ def complete_config(config, schema):
         problems = check_names(config) + check_training_of(config, schema) + check_values(config)
     if problems:
         raise ConfigError("the configuration cannot be used", problems)
+    config["variants"] = complete_variants(config, schema)
     # Files laid over each other may name models that this run does not have.
     in_run = set(config["models"])
     config["training_of"] = {
@@ -130,12 +131,34 @@ def describe(error, prefix=""):
     return [f"{key}: found {found}, expected {expected}. {purpose}".strip()]
 
 
+def complete_variants(config, schema):
+    """{model of the run: its entry of section variants with all defaults}."""
+    part = schema["properties"]["variants"]["additionalProperties"]
+    entries = {
+        name: {"model": name} | config["variants"].get(name, {}) for name in config["models"]
+    }
+    return {name: fill_defaults(entry, part) for name, entry in entries.items()}
+
+
 def check_names(config):
     """Problems with names of data sets, models, methods and extractors."""
     problems = []
+    variants = config["variants"]
+    for name, variant in variants.items():
+        if variant["model"] not in MODELS.names():
+            problem = unknown("model", variant["model"], MODELS.names())
+            problems.append(f"variants.{name}.model: {problem}")
+        if name in MODELS.names() and variant["model"] != name:
+            problems.append(
+                f"variants.{name}: is the name of another model than its own, "
+                f"{variant['model']}; choose a name that the registry does not have"
+            )
+    known_models = sorted({*MODELS.names(), *variants})
+    for name in config["models"]:
+        if name not in known_models:
+            problems.append(f"models: {unknown('model', name, known_models)}")
     for key, registry, names in (
         ("dataset.kind", DATASETS, [config["dataset"]["kind"]]),
-        ("models", MODELS, config["models"]),
         ("methods", METHODS, config["methods"]),
         ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
         ("features.settings", EXTRACTORS, config["features"]["settings"]),
@@ -148,8 +171,8 @@ def check_names(config):
         for part in key.split("."):
             section = section[part]
         for name in section:
-            if name not in MODELS.names():
-                problems.append(f"{key}: {unknown('model', name, MODELS.names())}")
+            if name not in known_models:
+                problems.append(f"{key}: {unknown('model', name, known_models)}")
     return problems
 
 
@@ -204,7 +227,8 @@ def check_values(config):
 def check_features(config):
     """Problems with the extractors of models on frozen features."""
     features, problems = config["features"], []
-    frozen = [m for m in config["models"] if m in MODELS.names() and is_frozen(m)]
+    known = [m for m in config["models"] if architecture(config, m) in MODELS.names()]
+    frozen = [model for model in known if is_frozen(config, model)]
     if frozen and not features["extractors"]:
         problems.append(f"features.extractors: empty; {', '.join(frozen)} read features of one")
     if "stem" in features["extractors"] and not config["stem"]["pretrain"]:
@@ -233,19 +257,30 @@ def check_vqa(dataset):
     return problems
 
 
-def is_frozen(model):
-    """Whether a model reads cached features instead of pixels, without importing it."""
-    return MODELS.attribute(model, "frozen", False)
+def architecture(config, model):
+    """Name in the registry of one of the run's models."""
+    return config["variants"].get(model, {"model": model})["model"]
 
 
-def modalities_read(models):
-    """Modalities that at least one of these models reads, without importing any; all without any.
+def model_attribute(config, model, key, default=None):
+    """A keyword of the decorator of one of the run's models, without importing it."""
+    return MODELS.attribute(architecture(config, model), key, default)
+
+
+def is_frozen(config, model):
+    """Whether a model reads cached features instead of pixels."""
+    return model_attribute(config, model, "frozen", False)
+
+
+def modalities_read(config):
+    """Modalities that at least one of the run's models reads; all without any.
 
     Data that is built before there are models for it is to be complete.
     """
-    if not models:
+    if not config["models"]:
         return ["image", "text"]
-    return sorted({m for name in models for m in MODELS.attribute(name, "modalities")})
+    reads = (model_attribute(config, model, "modalities") for model in config["models"])
+    return sorted({modality for modalities in reads for modality in modalities})
 
 
 def document(schema, prefix=""):
@@ -260,6 +295,9 @@ def document(schema, prefix=""):
             if not part:  # only repeats a key that stands above
                 continue
             nested = document(part, f"{prefix}{key}.")
+            entries = part.get("additionalProperties")
+            if isinstance(entries, dict) and entries.get("properties"):
+                nested = document(entries, f"{prefix}{key}.<name>.")
             own = "default" in part and not (nested and part["default"] == {})
             default = json.dumps(part["default"]) if own else ""
             choices = ", ".join(json.dumps(value) for value in part.get("enum", []))

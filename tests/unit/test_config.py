@@ -203,9 +203,12 @@ def test_several_mistakes_are_all_reported():
 
 
 def test_modalities_that_a_run_reads():
-    assert modalities_read(["text_only"]) == ["text"]
-    assert modalities_read(["image_only"]) == ["image"]
-    assert modalities_read(["text_only", "image_only"]) == ["image", "text"]
+    def read_by(*models):
+        return modalities_read({"models": models, "variants": {"words": {"model": "text_only"}}})
+
+    assert read_by("text_only") == read_by("words") == ["text"]
+    assert read_by("image_only") == ["image"]
+    assert read_by("text_only", "image_only") == ["image", "text"]
 
 
 def test_nested_unknown_key_gets_a_suggestion():
@@ -288,4 +291,31 @@ def test_addresses_are_those_of_the_known_versions(dataset):
 
 
 def test_no_model_reads_everything():
-    assert modalities_read([]) == ["image", "text"]
+    assert modalities_read({"models": []}) == ["image", "text"]
+
+
+def test_a_variant_is_a_model_under_another_name():
+    variants = {"first": {"model": "vilt_scratch", "arguments": {"width": 16}}}
+    config = config_with({"variants": variants}, models=["first", "text_only"])
+    full = complete_config(config, SCHEMA)["variants"]
+    assert list(full) == ["first", "text_only"]
+    assert full["first"]["arguments"] == {"width": 16}
+    assert full["text_only"] == {
+        **{"model": "text_only", "arguments": {}, "weights": None},
+        **{"max_length": None, "captions": True},
+    }
+    # One that the run does not list is no model of it, as with files laid over each other.
+    assert list(complete_config({**config, "models": ["text_only"]}, SCHEMA)["variants"]) == [
+        "text_only"
+    ]
+
+
+def test_mistakes_in_variants_are_named():
+    variants = {"first": {"model": "vilt_scrach"}, "clip_scratch": {"model": "vilt_scratch"}}
+    config = config_with({"variants": variants}, models=["first", "second"])
+    unknown, other_name, missing = problems_of(config)
+    assert unknown.startswith("variants.first.model: unknown model 'vilt_scrach': did you mean")
+    assert other_name.startswith("variants.clip_scratch: is the name of another model")
+    assert missing.startswith("models: unknown model 'second'")
+    (problem,) = problems_of(config_with({"variants": {"first": {}}}))
+    assert problem == "variants.first.model: missing; add it to the config"

@@ -17,7 +17,7 @@ from mmlens.features.reader import FeatureReader
 from mmlens.files import sha256_file, write_json
 from mmlens.models import MODELS, build_model
 from mmlens.models.base import Edge
-from mmlens.models.inputs import Batch, EncodedSamples
+from mmlens.models.inputs import Batch, EncodedSamples, own_inputs
 from mmlens.models.layers import DotProductAttention
 from mmlens.table import write_parquet
 
@@ -255,7 +255,7 @@ def encoded(folder, texts, frozen=False):
     samples["sample_id"] = [f"{k:03}" for k in samples.index]
     train_tokenizer(texts, texts).save(str(folder / "tokenizer.json"))
     features = cached_pixels(folder, samples) if frozen else None
-    return EncodedSamples(samples, folder / "tokenizer.json", 48, features)
+    return EncodedSamples(samples, own_inputs(folder / "tokenizer.json", 48), features)
 
 
 def cached_pixels(folder, samples):

@@ -25,7 +25,7 @@ from mmlens.features.lxmert_rows import read_tsv
 from mmlens.features.reader import FeatureReader
 from mmlens.features.vg_detector import detect
 from mmlens.files import sha256_file, write_json
-from mmlens.models.inputs import PIXEL_MEAN, PIXEL_STD, read_pixels
+from mmlens.models.inputs import read_pixels
 from mmlens.models.layers import Stem
 from mmlens.table import DataError, write_parquet
 from mmlens.weights import save_weights
@@ -253,9 +253,9 @@ def test_stem_gives_the_patches_that_models_start_from(tmp_path, images):
     save_weights(tmp_path / "stem.safetensors", stem)
     extractor = get_extractor("stem", weights=str(tmp_path / "stem.safetensors"), size=64)
     found = read(tmp_path, samples_of(images), tmp_path / "cache", extractor)
-    pixels = np.stack([read_pixels(path, 64) for path in images])
+    pixels = np.stack([read_pixels(path, Geometry(64, 64)) for path in images])
     with torch.no_grad():
-        maps = stem((torch.from_numpy(pixels).float() / 255 - PIXEL_MEAN) / PIXEL_STD)
+        maps = stem((torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25)
     assert found.features.shape == (COUNT, 16, 24)
     expected = maps.flatten(2).transpose(1, 2).numpy()
     assert np.allclose(found.features, expected, atol=1e-5)

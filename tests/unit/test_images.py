@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmlens.datasets.images import FACTS, MAX_PIXELS, ImageGate, open_rgb, read_facts
+from mmlens.features.base import Geometry
 from mmlens.figures.attributions import read_image
 from mmlens.models.inputs import read_pixels
 
@@ -142,7 +143,7 @@ def test_models_and_figures_see_the_same_image(tmp_path):
     exif[ORIENTATION] = 6
     image.save(tmp_path / "a.png", exif=exif)
     assert read_image(tmp_path / "a.png").shape == (6, 4, 3)
-    assert (read_pixels(tmp_path / "a.png", 32) == 255).all()
+    assert (read_pixels(tmp_path / "a.png", Geometry(32, 32)) == 255).all()
 
 
 def png_of_size(width, height):

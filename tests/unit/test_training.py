@@ -11,7 +11,7 @@ from mmlens.datasets.generated import generate
 from mmlens.datasets.samples import build_samples
 from mmlens.datasets.vocabulary import train_tokenizer
 from mmlens.models import build_model
-from mmlens.models.inputs import EncodedSamples
+from mmlens.models.inputs import EncodedSamples, own_inputs
 from mmlens.training import loop
 from mmlens.training.predict import predict, prediction_table
 
@@ -41,7 +41,7 @@ def data(tmp_path_factory):
     samples, _, _ = build_samples(DATASETS.get("generated")({"root": str(root), "quads": quads}))
     tokenizer = train_tokenizer(samples["text"], samples["text"])
     tokenizer.save(str(root / "tokenizer.json"))
-    return EncodedSamples(samples, root / "tokenizer.json", 96)
+    return EncodedSamples(samples, own_inputs(root / "tokenizer.json", 96))
 
 
 def new_model(data, name="vilt_scratch"):

@@ -1,4 +1,5 @@
 # Helpers of all rules; no rules here.
+import ast
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmlens.config import (
     complete_config,
     is_frozen,
     modalities_read,
+    model_attribute,
     read_schema,
 )
 from mmlens.datasets import DATASETS, DOWNLOADS
@@ -63,14 +65,27 @@ def implementations(registry, names):
     return [Path(*module).with_suffix(".py").as_posix() for module in modules]
 
 
+def with_imports(module):
+    """A library module and all that it imports of its own package, directly or not."""
+    root, found, waiting = BASE / "scripts/mmlens", set(), [Path(module)]
+    while waiting:
+        found.add(current := waiting.pop())
+        for node in ast.walk(ast.parse((root / current).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                imported = current.parent / f"{node.module or '__init__'}.py"
+                waiting += {imported} - found
+    return {path.as_posix() for path in found}
+
+
 def torch_library(models, *parts):
     """`library` of a job that computes with these models."""
-    shared = [f"models/{name}.py" for name in ("__init__", "base", "inputs", "layers")]
-    datasets = ["datasets/images.py", "datasets/vocabulary.py"]
-    base = ["device.py", "weights.py", *datasets, *shared]
-    if any(is_frozen(model) for model in models):
+    base = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]
+    base += [f"features/{name}.py" for name in ("__init__", "base", "normalise")]
+    if any(is_frozen(config, model) for model in models):
         base += [f"features/{name}.py" for name in ("reader", "store")]
-    return library(*base, *implementations(MODELS, models), *parts)
+    architectures = {config["variants"][model]["model"] for model in models}
+    modules = implementations(MODELS, sorted(architectures))
+    return library(*base, *(part for module in modules for part in with_imports(module)), *parts)
 
 
 def reading_library():
@@ -110,6 +125,27 @@ def ordered(value):
     if isinstance(value, dict):
         return {key: ordered(value[key]) for key in sorted(value)}
     return value
+
+
+def model_samples(wildcards):
+    """Samples table that a model reads: without captions if it wants none."""
+    plain = not config["variants"][wildcards.model]["captions"]
+    return f"results/{{run}}/{SAMPLED if plain else 'data'}/samples.csv"
+
+
+def model_settings(wildcards):
+    """How a model is built: its name in the registry, keyword arguments and text length."""
+    variant = config["variants"][wildcards.model]
+    arguments = {**config["model"], **variant["arguments"]}
+    if variant["weights"] is not None:
+        arguments["weights"] = variant["weights"]
+    return ordered(
+        {
+            "name": variant["model"],
+            "arguments": arguments,
+            "max_length": variant["max_length"],
+        }
+    )
 
 
 def training_settings(wildcards):
@@ -194,7 +230,7 @@ def cache_settings(wildcards):
 def frozen_models():
     """{model: extractor} of the run's models on frozen features."""
     features = config["features"]
-    frozen = [model for model in config["models"] if is_frozen(model)]
+    frozen = [model for model in config["models"] if is_frozen(config, model)]
     return {model: features["of"].get(model, features["extractors"][0]) for model in frozen}
 
 
@@ -212,7 +248,8 @@ def stem_weights(wildcards):
 
 def model_stem(wildcards):
     """Weights of the pretrained stem for a model that starts from it."""
-    return [] if is_frozen(wildcards.model) else stem_weights(wildcards)
+    wanted = model_attribute(config, wildcards.model, "stem", False)
+    return stem_weights(wildcards) if wanted else []
 
 
 def stem_facts(wildcards):

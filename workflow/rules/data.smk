@@ -77,7 +77,7 @@ rule build_samples:
     params:
         dataset=dataset_settings,
         sample=section("sample"),
-        modalities=modalities_read(config["models"]),
+        modalities=modalities_read(config),
         tasks=["binary"] if config["models"] else [],
     script:
         "../../scripts/build_samples.py"

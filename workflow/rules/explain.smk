@@ -9,7 +9,7 @@ rule explain:
 
 rule explain_model:
     input:
-        samples="results/{run}/data/samples.csv",
+        samples=model_samples,
         tokenizer="results/{run}/data/tokenizer.json",
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
@@ -34,7 +34,7 @@ rule explain_model:
         methods=config["methods"],
         explain=section("explain"),
         perturbation=section("perturbation"),
-        model=section("model"),
+        model=model_settings,
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

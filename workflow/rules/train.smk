@@ -8,7 +8,7 @@ rule train:
 
 rule train_model:
     input:
-        samples="results/{run}/data/samples.csv",
+        samples=model_samples,
         tokenizer="results/{run}/data/tokenizer.json",
         stem=model_stem,
         features=model_features,
@@ -35,7 +35,7 @@ rule train_model:
         runtime=60,
     params:
         training=training_settings,
-        model=section("model"),
+        model=model_settings,
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

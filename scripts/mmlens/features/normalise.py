@@ -2,6 +2,8 @@
 
 import torch
 
+# Of the models that are trained from scratch.
+PLAIN = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

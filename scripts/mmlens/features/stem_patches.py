@@ -1,11 +1,10 @@
 """Patches of the run's own convolutional stem, frozen after its pretraining."""
 
-from ..models.inputs import PIXEL_MEAN, PIXEL_STD
 from ..models.layers import PATCH, Stem
 from ..weights import load_state, read_content
 from . import register_extractor
 from .base import Extractor, Geometry, weights_file, weights_hash
-from .normalise import normalised
+from .normalise import PLAIN, normalised
 
 
 @register_extractor("stem")
@@ -35,5 +34,5 @@ class StemPatches(Extractor):
         return self
 
     def extract(self, images):
-        patches = self.network(normalised(images, [PIXEL_MEAN] * 3, [PIXEL_STD] * 3))
+        patches = self.network(normalised(images, *PLAIN))
         return {"features": patches.flatten(2).transpose(1, 2).cpu().numpy()}

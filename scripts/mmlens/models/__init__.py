@@ -19,8 +19,11 @@ def get_model(name):
 def build_model(name, settings, data):
     """A model of the registry with fresh weights.
 
-    settings : the config's section model; data : EncodedSamples, for vocabulary and text length.
+    settings : its keyword arguments: the config's section model, and a variant's own
+    data : EncodedSamples, for vocabulary, text length and number of outputs
     """
+    if data.outputs > 1:
+        settings = {**settings, "outputs": data.outputs}
     return MODELS.get(name)(
         vocabulary_size=data.vocabulary_size,
         max_length=data.max_length,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .inputs import own_inputs
 from .layers import PATCH, DotProductAttention, ImageEmbedding, RegionEmbedding, TextEmbedding
 
 
@@ -106,6 +107,17 @@ class Model(nn.Module, ABC):
     masked_words = False  # whether the masked-word objective helps: text states see the image
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     attention_implementation = "sdpa"
+
+    @classmethod
+    def input_spec(cls, settings, tokenizer, max_length=None):
+        """The `InputSpec` of this model, before it is built.
+
+        settings : keyword arguments of the model (image_size, weights, ...)
+        tokenizer : path of the run's own tokenizer file, for models without one of their own
+        max_length : most text tokens; None for what the model or the run's longest text needs
+        """
+        side = None if cls.frozen or "image" not in cls.modalities else settings["image_size"]
+        return own_inputs(tokenizer, side, max_length)
 
     @abstractmethod
     def embed_text(self, batch):

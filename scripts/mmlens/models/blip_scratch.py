@@ -7,7 +7,7 @@ from .base import Edge, ScratchModel, self_edge
 from .layers import Block
 
 
-@register_model("blip_scratch", modalities=("text", "image"))
+@register_model("blip_scratch", modalities=("text", "image"), stem=True)
 class BlipScratch(ScratchModel):
     """Image transformer, then text blocks that read it; classification at the text's [CLS]."""
 

@@ -8,7 +8,7 @@ from .base import ScratchModel, self_edge
 from .layers import Block
 
 
-@register_model("clip_scratch", modalities=("text", "image"))
+@register_model("clip_scratch", modalities=("text", "image"), stem=True)
 class ClipScratch(ScratchModel):
     """Text and image transformer; MLP on the two class tokens and their product."""
 

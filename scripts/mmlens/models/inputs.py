@@ -1,26 +1,64 @@
 """From rows of the samples table to batches of tensors."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from tokenizers import Tokenizer
 
 from ..datasets.images import open_rgb
+from ..datasets.vocabulary import MASK, PAD
+from ..features.base import Geometry
+from ..features.normalise import PLAIN, normalised
 
-PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
+# More decoded pixels than this are read again for every batch instead of being kept.
+KEPT_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How texts and images become the inputs of a model.
+
+    tokenizer : tokenizers.Tokenizer; max_length : most text tokens, special ones included;
+    pad_id, mask_id : of its special tokens, mask_id None if it has none;
+    geometry : Geometry of the pixels; mean, std : (3,) of their normalisation
+    """
+
+    tokenizer: Tokenizer
+    max_length: int
+    pad_id: int
+    mask_id: int | None
+    geometry: Geometry | None = None
+    mean: tuple = PLAIN[0]
+    std: tuple = PLAIN[1]
+
+
+def own_inputs(tokenizer, image_size=None, max_length=None):
+    """`InputSpec` of the from-scratch models: the run's own words, stretched square images.
+
+    tokenizer : path of the run's tokenizer file; max_length : by default its longest text
+    """
+    tokenizer = Tokenizer.from_file(str(tokenizer))
+    longest = tokenizer.padding["length"]
+    return InputSpec(
+        tokenizer,
+        min(max_length or longest, longest),
+        PAD,
+        MASK,
+        Geometry(image_size, image_size) if image_size else None,
+    )
 
 
 @dataclass
 class Batch:
     """Inputs of B samples.
 
-    input_ids : long (B, T), padded; text_valid : bool (B, T), True where not padding;
+    input_ids : long (B, T), padded to the longest of them; text_valid : bool (B, T), True where
+        not padding;
     text_content : bool (B, T), True for words (neither special nor padding);
-    image : float (U, 3, S, S), pixels normalised with PIXEL_MEAN and PIXEL_STD, or, for a model
-        on frozen features, (U, N, D);
+    image : float (U, 3, H, W), normalised pixels, or, for a model on frozen features, (U, N, D);
     image_rows : long (B,), which of the U images each sample shows;
     boxes : float (U, N, 4), x1 y1 x2 y2 as shares of the image, and image_valid : bool (U, N),
         False for padding; both None where `image` holds pixels.
@@ -35,21 +73,31 @@ class Batch:
     image_valid: torch.Tensor | None = None
 
 
-def read_pixels(path, size):
-    """An image file as uint8 array (3, size, size): RGB, resized (aspect ratio not kept)."""
-    image = open_rgb(path)
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+def read_pixels(path, geometry):
+    """An image file as uint8 array (3, height, width); zeros where there is none to read ("")."""
+    if not path:
+        return np.zeros((3, geometry.height, geometry.width), np.uint8)
+    return geometry.apply(open_rgb(path))
 
 
-def read_all(paths, size):
-    """uint8 array (n, 3, size, size) of image files; zeros where there is none to read ("")."""
-    pixels = np.zeros((len(paths), 3, size, size), np.uint8)
-    for position, path in enumerate(paths):
-        if path:
-            pixels[position] = read_pixels(path, size)
-    return pixels
+class Pixels:
+    """Images by number; decoded once and kept in memory if they fit, else for every batch."""
+
+    def __init__(self, paths, geometry):
+        self.paths, self.geometry = list(paths), geometry
+        size = len(self.paths) * 3 * geometry.height * geometry.width
+        self.kept = self.decode(range(len(self.paths))) if size <= KEPT_BYTES else None
+
+    def decode(self, numbers):
+        shape = (len(numbers), 3, self.geometry.height, self.geometry.width)
+        pixels = np.empty(shape, np.uint8)
+        for position, number in enumerate(numbers):
+            pixels[position] = read_pixels(self.paths[number], self.geometry)
+        return torch.from_numpy(pixels)
+
+    def read(self, numbers):
+        """uint8 (n, 3, height, width) of the images `numbers` (long tensor)."""
+        return self.decode(numbers.tolist()) if self.kept is None else self.kept[numbers]
 
 
 class EncodedSamples:
@@ -58,33 +106,51 @@ class EncodedSamples:
     Parameters
     ----------
     samples : DataFrame, the samples table (or rows of it)
-    tokenizer : path of a tokenizer file
-    image_size : int, side of the square that images are resized to
+    spec : InputSpec
     features : FeatureReader, whose features take the place of the pixels; None for pixels
+    answers : names of all answers in order, for samples with soft scores; None for two classes
     """
 
-    def __init__(self, samples, tokenizer, image_size, features=None):
+    def __init__(self, samples, spec, features=None, answers=None):
         self.samples = samples.reset_index(drop=True)
-        self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self.vocabulary_size = self.tokenizer.get_vocab_size()
-        self.max_length = self.tokenizer.padding["length"]
-        self.encodings = self.tokenizer.encode_batch(self.samples["text"].tolist())
-        self.input_ids = torch.tensor([e.ids for e in self.encodings])
-        # By the encoding's own masks: a text may contain "[SEP]" as a word.
-        self.valid = torch.tensor([e.attention_mask for e in self.encodings]).bool()
-        special = torch.tensor([e.special_tokens_mask for e in self.encodings]).bool()
-        self.content = self.valid & ~special
+        self.spec, self.features = spec, features
+        self.vocabulary_size = spec.tokenizer.get_vocab_size()
+        self.max_length = spec.max_length
+        self.encodings = encode(self.samples["text"].tolist(), spec)
+        lengths = [len(encoding.ids) for encoding in self.encodings]
+        self.lengths = torch.tensor(lengths, dtype=torch.long)
+        shape = (len(lengths), max(lengths, default=0))
+        self.input_ids = torch.full(shape, spec.pad_id, dtype=torch.long)
+        special = torch.ones(shape, dtype=torch.bool)
+        for row, encoding in enumerate(self.encodings):
+            self.input_ids[row, : lengths[row]] = torch.tensor(encoding.ids)
+            # By the encoding's own mask: a text may contain "[SEP]" as a word.
+            special[row, : lengths[row]] = torch.tensor(encoding.special_tokens_mask).bool()
+        self.valid = torch.arange(shape[1]) < self.lengths[:, None]
+        self.content = ~special
         self.image_index, unique = pd.factorize(self.samples["image"])
         self.image_index = torch.from_numpy(self.image_index)
-        self.features = features
-        if features is None:
-            self.pixels = torch.from_numpy(read_all(unique, image_size))
-        else:
+        if features is not None:
             self.places = features.places_of(unique)
+        elif spec.geometry is not None:
+            self.pixels = Pixels(unique, spec.geometry)
         self.labels = torch.tensor(self.samples["label"].to_numpy(), dtype=torch.float32)
+        self.outputs = 1 if answers is None else len(answers)
+        if answers is not None:
+            self.scores = numbered_scores(self.samples["answers"], answers)
 
     def __len__(self):
         return len(self.samples)
+
+    def targets(self, index):
+        """Labels (B,) of the rows `index`, or soft scores (B, answers)."""
+        if self.outputs == 1:
+            return self.labels[index]
+        targets = torch.zeros(len(index), self.outputs)
+        for position, row in enumerate(index.tolist()):
+            for answer, score in self.scores[row].items():
+                targets[position, answer] = score
+        return targets
 
     def batch(self, index, device="cpu", share_images=False):
         """The `Batch` of the rows `index` (long tensor).
@@ -96,22 +162,24 @@ class EncodedSamples:
         rows = torch.arange(len(index))
         if share_images:
             images, rows = images.unique(return_inverse=True)
+        longest = int(self.lengths[index].max()) if len(index) else 0
+        text = (part[index, :longest] for part in (self.input_ids, self.valid, self.content))
         return Batch(
-            input_ids=self.input_ids[index].to(device),
-            text_valid=self.valid[index].to(device),
-            text_content=self.content[index].to(device),
+            *(part.to(device) for part in text),
             image_rows=rows.to(device),
             **self.image_inputs(images, device),
         )
 
     def image_inputs(self, images, device):
         """Fields image, boxes and image_valid of a `Batch` for the distinct images `images`."""
-        if self.features is None:
-            pixels = self.pixels[images].to(device).float() / 255
-            return {"image": (pixels - PIXEL_MEAN) / PIXEL_STD}
-        cached = self.features.read(self.places[images.numpy()])
-        arrays = {"image": cached.features, "boxes": cached.boxes, "image_valid": cached.valid}
-        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        if self.features is not None:
+            cached = self.features.read(self.places[images.numpy()])
+            arrays = {"image": cached.features, "boxes": cached.boxes, "image_valid": cached.valid}
+            return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        if self.spec.geometry is None:  # of a model that reads words only
+            return {"image": torch.zeros(len(images), 0, device=device)}
+        pixels = self.pixels.read(images).to(device)
+        return {"image": normalised(pixels, self.spec.mean, self.spec.std)}
 
     def split(self, name):
         """Row numbers (long tensor) of the split called `name`."""
@@ -125,3 +193,26 @@ class EncodedSamples:
         text = self.samples["text"].iat[row]
         spans = [encoding.offsets[k] for k in keep]
         return [text[start:end] for start, end in spans], spans
+
+
+def encode(texts, spec):
+    """Encodings of texts, unpadded, cut to spec.max_length; says how many were cut."""
+    tokenizer = spec.tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+    long = sum(length > spec.max_length for length in lengths)
+    if long:
+        print(f"{long} of {len(texts)} texts have more than {spec.max_length} tokens and are cut")
+    tokenizer.enable_truncation(spec.max_length)
+    return tokenizer.encode_batch(texts)
+
+
+def numbered_scores(column, answers):
+    """One {number of the answer: score} per cell of the samples table's column answers.
+
+    Answers that are not among `answers` are left out: no output stands for them.
+    """
+    number = {answer: k for k, answer in enumerate(answers)}
+    cells = (json.loads(cell) for cell in column)
+    return [{number[a]: score for a, score in cell.items() if a in number} for cell in cells]

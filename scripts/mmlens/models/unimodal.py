@@ -43,7 +43,7 @@ class TextOnly(Unimodal):
     readouts = (("text", 0),)
 
 
-@register_model("image_only", modalities=("image",))
+@register_model("image_only", modalities=("image",), stem=True)
 class ImageOnly(Unimodal):
     """Reads the stem's patches only."""
 

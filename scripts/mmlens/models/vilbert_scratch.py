@@ -7,7 +7,7 @@ from .base import Edge, Parallel, ScratchModel, self_edge
 from .layers import Block, CoAttention
 
 
-@register_model("vilbert_scratch", modalities=("text", "image"))
+@register_model("vilbert_scratch", modalities=("text", "image"), stem=True)
 class VilbertScratch(ScratchModel):
     """A text block, then co-attention and a self-attention block per stream, repeated.
 

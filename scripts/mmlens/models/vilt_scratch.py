@@ -8,7 +8,7 @@ from .base import Layout, ScratchModel, Span, self_edge
 from .layers import Block
 
 
-@register_model("vilt_scratch", modalities=("text", "image"))
+@register_model("vilt_scratch", modalities=("text", "image"), stem=True)
 class ViltScratch(ScratchModel):
     """One transformer over [text tokens, image tokens]; classification at the text's [CLS]."""
 

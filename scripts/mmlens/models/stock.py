@@ -1,0 +1,95 @@
+"""What the models built of unmodified classes of transformers share."""
+
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from ..features.vision_transformers import read_processor
+from ..table import DataError
+from .base import Model
+from .inputs import InputSpec, own_inputs
+from .released import LoadReport
+
+MOST_TOKENS = 128  # of a text, where nothing else is asked for
+
+
+class StockModel(Model):
+    """Base of the models whose `network` is a stock class, perhaps with a head of our own.
+
+    The network is used as it is: its submodules are called in the order of its own forward pass,
+    with the tokens of `embed` in the place of its embeddings.
+    """
+
+    @classmethod
+    def input_spec(cls, settings, tokenizer, max_length=None):
+        weights = settings.get("weights")
+        if weights is None:
+            return super().input_spec(settings, tokenizer, max_length)
+        pixels = "image" in cls.modalities and not cls.frozen
+        return checkpoint_inputs(weights, tokenizer, max_length, cls.modalities, pixels)
+
+    def use_attention(self, implementation):
+        super().use_attention(implementation)
+        self.network.set_attn_implementation(implementation)
+
+
+def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels):
+    """`InputSpec` of the tokenizer and the image processor that lie beside a checkpoint.
+
+    tokenizer : path of the run's own, for a checkpoint of a model that reads no words
+    """
+    geometry = mean = std = None
+    if pixels:
+        geometry, mean, std = read_processor(folder)
+    if "text" not in modalities:
+        own = own_inputs(tokenizer, max_length=max_length)
+        return InputSpec(own.tokenizer, own.max_length, own.pad_id, None, geometry, mean, std)
+    found = AutoTokenizer.from_pretrained(folder)
+    most = min(found.model_max_length, max_length or MOST_TOKENS)
+    if max_length and max_length > most:
+        problem = (
+            f"{folder}: max_length: found {max_length}, but its tokenizer makes at most {most} "
+            "tokens; lower it"
+        )
+        raise DataError("variants", [problem])
+    pad = found.pad_token_id or 0
+    return InputSpec(found.backend_tokenizer, most, pad, found.mask_token_id, geometry, mean, std)
+
+
+def load_network(architecture, folder, heads=(), **options):
+    """A stock network with the weights of a checkpoint, and the `LoadReport` of what it held.
+
+    Parameters
+    ----------
+    architecture : class of transformers
+    folder : in the format of save_pretrained
+    heads : prefixes of names that a checkpoint may lack, as a whole: they keep fresh weights
+    options : further arguments of from_pretrained
+
+    Raises
+    ------
+    DataError naming every tensor of the trunk that is missing or of another shape.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise DataError("weights", [f"{folder}: no config.json; expected a checkpoint folder"])
+    network, found = architecture.from_pretrained(
+        folder, output_loading_info=True, use_safetensors=True, dtype="float32", **options
+    )
+    missing = sorted(found["missing_keys"])
+    problems = [f"{folder}: no {name}" for name in missing if not name.startswith(tuple(heads))]
+    problems += [
+        f"{folder}: {name} has shape {tuple(shape)}; expected {tuple(expected)}"
+        for name, shape, expected in found["mismatched_keys"]
+        if not name.startswith(tuple(heads))
+    ]
+    if problems:
+        raise DataError("weights", problems)
+    unexpected = sorted(found["unexpected_keys"])
+    names = [name for name in network.state_dict() if name not in set(missing)]
+    return network, LoadReport(str(folder), tuple(names), {}, tuple(unexpected), tuple(missing))
+
+
+def difference(scores):
+    """Logit (B,) of label 1 from the scores (B, 2) of a two-class head."""
+    return scores[:, 1] - scores[:, 0]
