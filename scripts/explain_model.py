@@ -13,12 +13,13 @@ from mmlens.features.reader import FeatureReader
 from mmlens.models import build_model, get_model
 from mmlens.models.inputs import EncodedSamples
 from mmlens.perturbation.engine import perturb
-from mmlens.table import read_samples, write_parquet
+from mmlens.table import answer_names, read_samples, write_parquet
 from mmlens.weights import load_weights
 
 params, settings = snakemake.params, snakemake.params.explain
 name, arguments = params.model["name"], params.model["arguments"]
 samples = read_samples(snakemake.input.samples)
+answers = answer_names(samples, snakemake.input.classes)
 chosen = choose_rows(samples, settings["split"], settings["samples"])
 predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
 chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
@@ -26,15 +27,17 @@ data = EncodedSamples(
     chosen,
     get_model(name).input_spec(arguments, snakemake.input.tokenizer, params.model["max_length"]),
     features=FeatureReader(snakemake.input.features[0]) if snakemake.input.features else None,
+    answers=answers,
 )
 model = build_model(name, arguments, data)
 load_weights(snakemake.input.weights, model)
+predicted = torch.tensor(chosen["prediction"].to_numpy())
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device).eval()
     attributions = explain(
         model,
         data,
-        torch.tensor(chosen["prediction"].to_numpy() == 1),
+        predicted if answers else predicted == 1,
         methods=params.methods,
         draws=settings["random_draws"],
         batch_size=settings["batch_size"],
@@ -43,7 +46,9 @@ with torch_device(params.device, params.torch_threads) as device:
     )
     with torch.no_grad():
         tokens = model.embed(data.batch(torch.arange(len(data)), device))
-    perturbation = perturb(model, tokens, attributions, chosen, **params.perturbation)
+    perturbation = perturb(
+        model, tokens, attributions, chosen, answers=answers, **params.perturbation
+    )
 print(attributions["flags"].value_counts().to_string())
 write_parquet(snakemake.output.attributions, attributions)
 write_parquet(snakemake.output.perturbation, perturbation)

@@ -15,7 +15,7 @@ from mmlens.files import seed_from, sha256_file, stable_hash, write_json, write_
 from mmlens.metrics import choose_threshold
 from mmlens.models import build_model, get_model
 from mmlens.models.inputs import EncodedSamples
-from mmlens.table import read_samples, write_csv, write_parquet
+from mmlens.table import answer_names, read_samples, write_csv, write_parquet
 from mmlens.training.cost import model_cost
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
@@ -36,10 +36,12 @@ effective = {
 # depend on, so that no other training resumes from it.
 state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
 name, arguments = params.model["name"], params.model["arguments"]
+samples = read_samples(inputs.samples)
 data = EncodedSamples(
-    read_samples(inputs.samples),
+    samples,
     get_model(name).input_spec(arguments, inputs.tokenizer, params.model["max_length"]),
     features=FeatureReader(inputs.features[0]) if inputs.features else None,
+    answers=answer_names(samples, inputs.classes),
 )
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)

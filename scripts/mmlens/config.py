@@ -209,10 +209,10 @@ def check_values(config):
         problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")
     if dataset["kind"] not in DATASETS.names():
         return problems
-    task = DATASETS.attribute(dataset["kind"], "task", "binary")
-    if config["models"] and task != "binary":
+    task = task_of(config)
+    if config["models"] and task == "classes":
         problems.append(
-            f"models: found {', '.join(config['models'])}, which learn labels 0 and 1, but "
+            f"models: found {', '.join(config['models'])}, which learn two labels or answers, but "
             f"dataset.kind {dataset['kind']} has {task}; set models: [] to build its data"
         )
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
@@ -255,6 +255,11 @@ def check_vqa(dataset):
     if unused in dataset:
         problems.append(f"dataset.{unused}: not used with dataset.vocabulary {order}; remove it")
     return problems
+
+
+def task_of(config):
+    """The task of the run's kind of data: binary, classes or answers."""
+    return DATASETS.attribute(config["dataset"]["kind"], "task", "binary")
 
 
 def architecture(config, model):

@@ -100,6 +100,14 @@ def task_of(frame):
     return next(found, "binary")
 
 
+def answer_names(samples, classes):
+    """Names of the answers in order, for a samples table of that task; else None.
+
+    classes : path of the run's classes.csv
+    """
+    return read_table(classes)["name"].tolist() if task_of(samples) == "answers" else None
+
+
 def group_columns(frame):
     """Names of the group_* columns, in table order."""
     return [column for column in frame.columns if column.startswith("group_")]

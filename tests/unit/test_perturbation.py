@@ -15,6 +15,7 @@ from mmlens.models import MODELS
 from mmlens.models.base import Tokens
 from mmlens.perturbation.curves import SCORES, area_under_curve, mean_curves, tabulate_auc
 from mmlens.perturbation.engine import PUBLISHED_STEPS, Subsets, kept_count, perturb, removal_order
+from mmlens.perturbation.judges import AnswerJudge, BinaryJudge
 
 torch.set_num_threads(1)
 
@@ -133,7 +134,8 @@ def test_steps_0_and_1_are_shared_by_all_methods_and_computed_once():
     model, subsets = Additive(), Subsets()
     everything = [subsets.request(0, np.arange(4)) for _ in range(6)]
     nothing = [subsets.request(0, np.arange(0)) for _ in range(6)]
-    logits = subsets.evaluate(model, {"text": additive_tokens(VALUES)}, "text", 10)
+    tokens, judge = {"text": additive_tokens(VALUES)}, BinaryJudge(one_sample())
+    logits = subsets.evaluate(model, tokens, "text", 10, judge)[:, 2]
     assert model.rows == 2
     assert logits[everything].tolist() == [11.5] * 6
     assert logits[nothing].tolist() == [0] * 6
@@ -238,3 +240,30 @@ def test_tables_hold_the_areas_of_the_mean_curves(real):
             assert row["n"] == 6
             assert row["flagged"] == (found[:2] == ("random", "text"))
     assert table.loc[table["subset"] == "pred_1", "n"].unique().tolist() == [2]
+
+
+def test_answers_are_judged_by_the_accuracy_of_what_is_said():
+    samples = pd.DataFrame(
+        {"answers": ['{"red": 0.6, "Red": 0.3}', '{"two": 1.0}'], "prediction": [1, 0]}
+    )
+    judge = AnswerJudge(samples, ["2", "red", "blue"])
+    logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
+    accuracy, probability, logit = judge(logits, [0, 1, 1]).T
+    assert accuracy == pytest.approx([0.9, 0, 1])  # "two" and "2" are one answer
+    assert logit.tolist() == [3, 0, 2]  # of the answers 1, 0 and 0, predicted with all tokens
+    assert probability == pytest.approx(1 / (1 + np.exp([-3.0, 0, -2])))
+
+
+def test_a_model_of_many_answers_is_perturbed_like_one_of_two_labels():
+    class ThreeAnswers(Additive):
+        def forward(self, tokens):
+            total = super().forward(tokens)
+            return torch.stack([total * 0 + 5, total, -total], 1)
+
+    samples = pd.DataFrame({"sample_id": ["a"], "answers": ['{"yes": 1.0}'], "prediction": [1]})
+    frame = perturb(
+        ThreeAnswers(), {"text": additive_tokens(VALUES)}, attributions([("truth", VALUES)]),
+        samples, steps=QUARTERS, protocol="default", batch_size=10, answers=["no", "yes", "x"],
+    )  # fmt: skip
+    assert curve(frame, "logit", direction="negative") == [11.5, 12.5, 12, 8, 0]
+    assert curve(frame, "accuracy", direction="negative") == [1, 1, 1, 1, 0]

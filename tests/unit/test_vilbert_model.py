@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from mmlens.models.vilbert_config import VilbertConfig
 from mmlens.models.vilbert_network import HEADS, PRETRAINING, VilbertNetwork
 from mmlens.models.vilbert_weights import load_vilbert
 from mmlens.perturbation.engine import Subsets
+from mmlens.perturbation.judges import BinaryJudge
 from mmlens.table import DataError
 from mmlens.weights import load_weights, save_weights
 
@@ -205,7 +207,9 @@ def test_the_perturbation_removes_regions_to_the_last(global_region):
         for kept in ((), (0, 1, 2), range(5)):
             subsets.request(sample, kept)
     tokens = model.embed(make_batch())
-    found = torch.from_numpy(subsets.evaluate(model, tokens, "image", batch_size=4))
+    judge = BinaryJudge(pd.DataFrame({"label": [1, 1], "prediction": [1, 1], "threshold": 0.5}))
+    scores = subsets.evaluate(model, tokens, "image", 4, judge)
+    found = torch.from_numpy(scores[:, 2])
     expected = [logits_of(model, make_batch(regions=n)) for n in (0, 3, 5)]
     close(found, torch.stack(expected, 1).flatten())
 

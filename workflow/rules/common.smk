@@ -17,6 +17,7 @@ from mmlens.config import (
     modalities_read,
     model_attribute,
     read_schema,
+    task_of,
 )
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
@@ -66,14 +67,17 @@ def implementations(registry, names):
 
 
 def with_imports(module):
-    """A library module and all that it imports of its own package, directly or not."""
+    """A library module and all those that it imports, directly or not."""
     root, found, waiting = BASE / "scripts/mmlens", set(), [Path(module)]
     while waiting:
         found.add(current := waiting.pop())
         for node in ast.walk(ast.parse((root / current).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                imported = current.parent / f"{node.module or '__init__'}.py"
-                waiting += {imported} - found
+            if isinstance(node, ast.ImportFrom) and node.level:
+                package = [current, *current.parents][node.level]
+                imported = package.joinpath(*(node.module or "__init__").split("."))
+                folder = (root / imported).is_dir()
+                path = imported / "__init__.py" if folder else imported.with_suffix(".py")
+                waiting += {path} - found
     return {path.as_posix() for path in found}
 
 
@@ -112,7 +116,8 @@ def explanation_library(wildcards):
         f"explanation/{name}.py" for name in ("__init__", "capture", "explain", "propagation")
     ]
     methods = implementations(METHODS, config["methods"])
-    return torch_library([wildcards.model], *engine, *methods, "perturbation/engine.py")
+    perturbation = with_imports("perturbation/engine.py")
+    return torch_library([wildcards.model], *engine, *methods, *perturbation)
 
 
 def section(name):
@@ -260,7 +265,7 @@ def stem_facts(wildcards):
 def benchmark_files(wildcards):
     """Benchmark files of all jobs before the report; measure_cost and write_report have none."""
     single = ["build_samples", "audit_dataset", "evaluate_models", "tabulate_explanations"]
-    single += ["draw_training_curves", "draw_roc_curves", "draw_confusion_matrices"]
+    single += [f"draw_{name}" for name in OVERVIEWS]
     if config["dataset"]["kind"] == "generated":
         single.append("generate_dataset")
     if is_downloaded():

@@ -78,7 +78,7 @@ rule build_samples:
         dataset=dataset_settings,
         sample=section("sample"),
         modalities=modalities_read(config),
-        tasks=["binary"] if config["models"] else [],
+        tasks=[task_of(config)] if config["models"] else [],
     script:
         "../../scripts/build_samples.py"
 

@@ -10,8 +10,9 @@ rule evaluate:
 rule evaluate_models:
     input:
         samples="results/{run}/data/samples.csv",
+        classes="results/{run}/data/classes.csv",
         predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
-        lib=library("evaluation"),
+        lib=library("evaluation", "datasets/answers.py"),
     output:
         metrics=of_run("results/{{run}}/metrics/{model}/seed{seed}.json", run=None),
         comparison="results/{run}/tables/comparison.csv",

@@ -11,6 +11,7 @@ rule explain_model:
     input:
         samples=model_samples,
         tokenizer="results/{run}/data/tokenizer.json",
+        classes="results/{run}/data/classes.csv",
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
         features=model_features,

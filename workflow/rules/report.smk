@@ -1,9 +1,14 @@
 # Figures as a whole, costs, and the comparison report.
 
+# Of all models together; some have a meaning for two labels only.
+OVERVIEWS = ["training_curves"]
+OVERVIEWS += ["roc_curves", "confusion_matrices"] if task_of(config) == "binary" else []
 FIGURES = [
-    *of_models("results/{run}/figures/training_curves/all_models.svg"),
-    *of_models("results/{run}/figures/roc_curves/all_models.svg"),
-    *of_models("results/{run}/figures/confusion_matrices/all_models.svg"),
+    *(
+        path
+        for name in OVERVIEWS
+        for path in of_models(f"results/{{run}}/figures/{name}/all_models.svg")
+    ),
     *of_run("results/{run}/figures/attributions/{model}.svg"),
     *of_run("results/{run}/figures/perturbation_curves/{model}.svg"),
 ]

@@ -10,6 +10,7 @@ rule train_model:
     input:
         samples=model_samples,
         tokenizer="results/{run}/data/tokenizer.json",
+        classes="results/{run}/data/classes.csv",
         stem=model_stem,
         features=model_features,
         audit="results/{run}/tables/audit.csv",

@@ -33,7 +33,7 @@ class Capture:
 
     sample_ids : list of str
     layout : Layout
-    logits : (B,) of label 1
+    logits : (B,) of label 1, or (B, C)
     steps : list of tuples of AttentionMap, in the order of the forward pass; the maps of one
         tuple read the state from before any of them
     features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
@@ -75,7 +75,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     model : Model in eval mode
     batch : Batch of B samples
     sample_ids : B strings
-    target : bool (B,), the class whose logit is explained (True: label 1, False: label 0)
+    target : bool (B,), the class whose logit is explained (True: label 1, False: label 0), or, for
+        a model of C answers, long (B,), their numbers
     grad_cam_layers : {modality: module path} to override the model's own choice
 
     Raises
@@ -104,7 +105,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
         inputs = [*maps, *features.values(), *embeddings.values(), batch.image]
-        score = torch.where(target, logits, -logits).sum()
+        score = target_logits(logits, target).sum()
         gradients = torch.autograd.grad(score, inputs, allow_unused=True)
     pairs = iter(
         (x.detach(), torch.zeros_like(x) if g is None else g)
@@ -165,6 +166,13 @@ def check_calls(announced, outputs):
                     f"attention map {edge.query} -> {edge.key}, call {edge.call}: found "
                     f"{len(outputs[edge.module])} calls; the model's edges() and forward disagree"
                 )
+
+
+def target_logits(logits, target):
+    """Logits (B,) of the target classes, from those (B,) of label 1 or (B, C) of all answers."""
+    if logits.ndim == 1:
+        return torch.where(target, logits, -logits)
+    return logits.gather(1, target[:, None])[:, 0]
 
 
 def attention_of(edge, outputs):

@@ -16,7 +16,8 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
     ----------
     model : Model in eval mode
     data : EncodedSamples of N samples
-    predicted : bool tensor (N,), the predicted class, which is the one explained
+    predicted : bool tensor (N,), the predicted class, which is the one explained; for a model of
+        many answers long (N,), their numbers
     methods : names of the registry
     draws : number of random orders; the other methods have one draw
     layers : {modality: module path} for Grad-CAM, or None for the model's own choice

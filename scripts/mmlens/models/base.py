@@ -133,7 +133,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def classify(self, hidden):
-        """Logits (B,) of label 1 from the hidden states of `encode`."""
+        """Logits (B,) of label 1, or (B, C) of C answers, from the hidden states of `encode`."""
 
     @abstractmethod
     def edges(self):
@@ -149,7 +149,7 @@ class Model(nn.Module, ABC):
         return {modality: embedders[modality](batch) for modality in self.modalities}
 
     def forward(self, tokens):
-        """Logits (B,) of label 1 from {modality: Tokens}, some of which may be missing."""
+        """Logits of `classify` from {modality: Tokens}, some of which may be missing."""
         return self.classify(self.encode(tokens))
 
     def layout(self, tokens):
@@ -180,10 +180,14 @@ class ScratchModel(Model):
     image_size : side of the input images in pixels, a multiple of 16
     max_length : largest number of text tokens
     features : FeatureReader of the frozen features that take the place of pixels, or None
+    outputs : 1 for the logit of label 1, else the number of answers
     """
 
-    def __init__(self, vocabulary_size, width, heads, image_size, max_length, features=None):
+    def __init__(
+        self, vocabulary_size, width, heads, image_size, max_length, features=None, outputs=1
+    ):
         super().__init__()
+        self.outputs = outputs
         self.grid = features.grid if features else (image_size // PATCH, image_size // PATCH)
         if "text" in self.modalities:
             self.text = TextEmbedding(vocabulary_size, width, max_length)
@@ -224,6 +228,11 @@ class ScratchModel(Model):
         """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
         span = self.layout(tokens).spans["text"]
         return hidden[span.stream][:, span.slice] @ self.text.words.weight.T + self.word_bias
+
+
+def single(scores):
+    """Scores (B, 1) of one output as (B,), those (B, C) of several as they are."""
+    return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def initialise(module):

@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, ScratchModel, self_edge
+from .base import Edge, ScratchModel, self_edge, single
 from .layers import Block
 
 
@@ -20,7 +20,7 @@ class BlipScratch(ScratchModel):
             Block(width, heads, cross=True) for _ in range(text_layers)
         )
         self.text_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, self.outputs)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
@@ -34,7 +34,7 @@ class BlipScratch(ScratchModel):
         return {"text": self.text_norm(x), "image": seen}
 
     def classify(self, hidden):
-        return self.head(hidden["text"][:, 0])[:, 0]
+        return single(self.head(hidden["text"][:, 0]))
 
     def edges(self):
         edges = [self_edge(block, "image") for block in self.image_blocks]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import ScratchModel, self_edge
+from .base import ScratchModel, self_edge, single
 from .layers import Block
 
 
@@ -19,7 +19,9 @@ class ClipScratch(ScratchModel):
             {m: nn.ModuleList(Block(width, heads) for _ in range(layers)) for m in self.modalities}
         )
         self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
-        self.head = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, 1))
+        self.head = nn.Sequential(
+            nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, self.outputs)
+        )
 
     def encode(self, tokens):
         hidden = {}
@@ -32,7 +34,7 @@ class ClipScratch(ScratchModel):
 
     def classify(self, hidden):
         text, image = hidden["text"][:, 0], hidden["image"][:, 0]
-        return self.head(torch.cat([text, image, text * image], -1))[:, 0]
+        return single(self.head(torch.cat([text, image, text * image], -1)))
 
     def edges(self):
         return [self_edge(b, modality) for modality, blocks in self.towers.items() for b in blocks]

@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import register_model
-from .base import ScratchModel, self_edge
+from .base import ScratchModel, self_edge, single
 from .layers import Block
 
 
@@ -13,7 +13,7 @@ class Unimodal(ScratchModel):
     def build(self, width, heads, layers=2):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, self.outputs)
 
     @property
     def stream(self):
@@ -27,7 +27,7 @@ class Unimodal(ScratchModel):
         return {self.stream: self.final_norm(x)}
 
     def classify(self, hidden):
-        return self.head(hidden[self.stream][:, 0])[:, 0]
+        return single(self.head(hidden[self.stream][:, 0]))
 
     def edges(self):
         return [self_edge(block, self.stream) for block in self.blocks]

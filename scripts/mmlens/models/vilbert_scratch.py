@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, Parallel, ScratchModel, self_edge
+from .base import Edge, Parallel, ScratchModel, self_edge, single
 from .layers import Block, CoAttention
 
 
@@ -24,7 +24,7 @@ class VilbertScratch(ScratchModel):
         self.image_blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
         self.poolers = nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, self.outputs)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
@@ -37,7 +37,7 @@ class VilbertScratch(ScratchModel):
 
     def classify(self, hidden):
         text, image = (self.poolers[m](hidden[m][:, 0]).relu() for m in self.modalities)
-        return self.head(text * image)[:, 0]
+        return single(self.head(text * image))
 
     def edges(self):
         edges = [self_edge(self.text_block, "text")]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import Layout, ScratchModel, Span, self_edge
+from .base import Layout, ScratchModel, Span, self_edge, single
 from .layers import Block
 
 
@@ -22,7 +22,7 @@ class ViltScratch(ScratchModel):
         self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.modalities})
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, self.outputs)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
@@ -35,7 +35,7 @@ class ViltScratch(ScratchModel):
         return {"joint": self.final_norm(x)}
 
     def classify(self, hidden):
-        return self.head(hidden["joint"][:, 0])[:, 0]
+        return single(self.head(hidden["joint"][:, 0]))
 
     def layout(self, tokens):
         text, image = tokens["text"], tokens["image"]

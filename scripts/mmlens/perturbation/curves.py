@@ -7,6 +7,7 @@ from ..evaluation.statistics import mean_interval
 from ..evaluation.subsets import prediction_subsets
 
 SCORES = ("accuracy", "probability", "logit")
+
 KEYS = ["method", "modality", "direction", "operator", "protocol"]
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 
 from ..files import seed_from
+from .curves import SCORES
+from .judges import judge_of
 
 PUBLISHED_STEPS = (0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
 OPERATOR = "token_drop"
@@ -46,10 +48,11 @@ class Subsets:
         return self.numbers.setdefault((sample, tuple(kept)), len(self.numbers))
 
     @torch.no_grad()
-    def evaluate(self, model, tokens, modality, batch_size):
-        """Logits (number of subsets,) with only the kept tokens of `modality`.
+    def evaluate(self, model, tokens, modality, batch_size, judge):
+        """Scores (number of subsets, SCORES) with only the kept tokens of `modality`.
 
         tokens : {modality: Tokens} of all samples; special tokens always stay, in their places.
+        judge : see judges.py
         """
         own = tokens[modality]
         always = own.valid & ~own.content
@@ -59,7 +62,7 @@ class Subsets:
             positions = torch.cat([always[sample].nonzero()[:, 0], content[list(kept)]])
             item = (number, sample, positions.sort().values)
             by_length.setdefault(len(positions), []).append(item)
-        logits = torch.zeros(len(self.numbers), dtype=torch.float64)
+        scores = np.zeros((len(self.numbers), len(SCORES)))
         for _, items in sorted(by_length.items()):
             for start in range(0, len(items), batch_size):
                 numbers, samples, positions = zip(*items[start : start + batch_size], strict=True)
@@ -67,11 +70,11 @@ class Subsets:
                 rows = torch.tensor(samples, device=index.device)
                 part = {m: t.rows(rows) for m, t in tokens.items()}
                 part[modality] = part[modality].gather(index)
-                logits[list(numbers)] = model(part).double().cpu()
-        return logits.numpy()
+                scores[list(numbers)] = judge(model(part), samples)
+        return scores
 
 
-def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size):
+def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size, answers=None):
     """Perturbation test of every attribution.
 
     Parameters
@@ -79,18 +82,19 @@ def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size
     model : Model in eval mode
     tokens : {modality: Tokens} of the N samples, from model.embed
     attributions : DataFrame of `explanation.explain`
-    samples : DataFrame of the N samples in the order of `tokens`: sample_id, label, prediction,
-        threshold
+    samples : DataFrame of the N samples in the order of `tokens`: sample_id, and what the judge
+        of their task reads
     steps : fractions of tokens removed
     protocol : "default" or "published", see `kept_count`
+    answers : names of the model's outputs, where they are more than one
 
     Returns
     -------
     DataFrame: sample_id, method, modality, direction ("positive": most relevant removed first,
-    "negative": least relevant first), operator, protocol, fraction, and the scores accuracy (is
-    the prediction still the label), probability and logit of the originally predicted class.
-    Random orders are averaged per sample.
+    "negative": least relevant first), operator, protocol, fraction, and SCORES, as the judge of
+    the task gives them (judges.py). Random orders are averaged per sample.
     """
+    judge = judge_of(samples, answers)
     position = {sample_id: k for k, sample_id in enumerate(samples["sample_id"])}
     frames = []
     for modality in tokens:
@@ -103,26 +107,14 @@ def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size
                     chosen = order[:kept] if direction == "positive" else order[len(order) - kept :]
                     number = subsets.request(position[row.sample_id], np.sort(chosen))
                     records.append((row.sample_id, row.method, direction, fraction, number))
-        logits = subsets.evaluate(model, tokens, modality, batch_size)
+        scores = subsets.evaluate(model, tokens, modality, batch_size, judge)
         columns = ["sample_id", "method", "direction", "fraction", "number"]
         frame = pd.DataFrame(records, columns=columns)
         frame.insert(2, "modality", modality)
-        frames.append(score(frame, logits, samples.set_index("sample_id")))
+        frame[list(SCORES)] = scores[frame.pop("number")]
+        frames.append(frame)
     keys = ["sample_id", "method", "modality", "direction", "fraction"]
     scored = pd.concat(frames).groupby(keys, sort=False, as_index=False).mean()
     scored.insert(4, "operator", OPERATOR)
     scored.insert(5, "protocol", protocol)
     return scored
-
-
-def score(frame, logits, samples):
-    """Score columns of perturbation records from the logits of label 1 of their subsets."""
-    facts = samples.loc[frame["sample_id"]]
-    logit = logits[frame.pop("number")]
-    probability = 1 / (1 + np.exp(-logit))
-    predicted = facts["prediction"].to_numpy() == 1
-    says = probability >= facts["threshold"].to_numpy()
-    frame["accuracy"] = (says == (facts["label"].to_numpy() == 1)).astype(float)
-    frame["probability"] = np.where(predicted, probability, 1 - probability)
-    frame["logit"] = np.where(predicted, logit, -logit)
-    return frame

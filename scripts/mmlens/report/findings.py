@@ -9,7 +9,12 @@ def number(value, low, high, digits=3):
 
 
 def model_findings(comparison):
-    """One sentence per model and seed: AUROC against chance, on all samples and per stratum."""
+    """One sentence per model and seed: AUROC against chance, on all samples and per stratum.
+
+    For answers, of which chance is nearly 0, the VQA accuracy.
+    """
+    if "auroc" not in comparison:
+        return answer_findings(comparison)
     sentences = []
     for (model, seeds), rows in comparison.groupby(["model", "seeds"], sort=False):
         shown = rows[~rows["subset"].str.contains("=")]
@@ -28,6 +33,16 @@ def model_findings(comparison):
     return sentences
 
 
+def answer_findings(comparison):
+    """One sentence per model and seed: VQA accuracy with its interval."""
+    overall = comparison[comparison["subset"] == "all"]
+    return [
+        f"{row.model}, seed {row.seeds}: VQA accuracy "
+        f"{number(row.accuracy, row.accuracy_low, row.accuracy_high)} (n = {row.n})."
+        for row in overall.itertuples()
+    ]
+
+
 def verdicts(perturbation, comparison, modality="image"):
     """Every method against the random order: positive direction, score probability.
 
@@ -43,7 +58,7 @@ def verdicts(perturbation, comparison, modality="image"):
         & (perturbation["direction"] == "positive")
         & (perturbation["score"] == "probability")
     ]
-    auroc_low = comparison[comparison["subset"] == "all"].set_index(["model", "seeds"])["auroc_low"]
+    of_all = comparison[comparison["subset"] == "all"].set_index(["model", "seeds"])
     rows = []
     for (model, seed), run in chosen.groupby(["model", "seed"], sort=False):
         random = run[run["method"] == "random"].set_index("subset")
@@ -58,7 +73,7 @@ def verdicts(perturbation, comparison, modality="image"):
                 verdict = "not separable"
             if verdict != "better than random":
                 own = run[run["method"] == row.method].set_index("subset")
-                why = reason(row, own, random, auroc_low.get((model, str(seed)), float("nan")))
+                why = reason(row, own, random, is_chance(of_all, model, seed))
             rows.append(
                 {
                     "model": model,
@@ -76,9 +91,19 @@ def verdicts(perturbation, comparison, modality="image"):
     return pd.DataFrame(rows)
 
 
-def reason(row, own, random, auroc_low):
+def is_chance(of_all, model, seed):
+    """Whether a model of two labels is not better than chance.
+
+    of_all : rows of the comparison on all samples, by model and seeds
+    """
+    if "auroc_low" not in of_all:
+        return False
+    return not of_all["auroc_low"].get((model, str(seed)), float("nan")) > 0.5
+
+
+def reason(row, own, random, is_chance):
     """Why a method is not better than random, as far as the tables can tell."""
-    if not auroc_low > 0.5:
+    if is_chance:
         return "the model is not better than chance, so there is little evidence to find"
     difference = random.loc["all", "auc"] - row.auc
     if row.auc_low > random.loc["all", "auc_high"]:

@@ -6,6 +6,9 @@ import pandas as pd
 
 from .findings import number
 
+SHOWN_METRICS = ("auroc", "average_precision", "accuracy", "accuracy_top5")
+SHOWN_METRICS += ("f1", "f1_macro", "brier", "ece")
+
 
 @dataclass
 class Shown:
@@ -41,20 +44,22 @@ def with_interval(frame, name, digits=3):
 
 
 def comparison_table(comparison):
-    """AUROC, average precision, accuracy, F1, Brier and ECE of all samples and strata."""
+    """The metrics of the run's task, of all samples and strata."""
     chosen = comparison[~comparison["subset"].str.contains("=")]
-    shown = chosen[["model", "seeds", "subset", "n"]].copy()
-    for metric in ("auroc", "average_precision", "accuracy", "f1", "f1_macro", "brier", "ece"):
-        shown[metric] = with_interval(chosen, metric, 4 if metric == "auroc" else 3)
-    return shown
+    return metric_table(chosen, SHOWN_METRICS)
 
 
 def group_table(comparison):
-    """AUROC and accuracy per group."""
-    chosen = comparison[comparison["subset"].str.contains("=")]
-    shown = chosen[["model", "seeds", "subset", "n"]].copy()
-    for metric in ("auroc", "accuracy"):
-        shown[metric] = with_interval(chosen, metric)
+    """AUROC and accuracy per group, as far as the run's task has them."""
+    return metric_table(comparison[comparison["subset"].str.contains("=")], ("auroc", "accuracy"))
+
+
+def metric_table(comparison, metrics):
+    """Columns model, seeds, subset, n, and those of `metrics` that there are."""
+    shown = comparison[["model", "seeds", "subset", "n"]].copy()
+    for metric in metrics:
+        if metric in comparison:
+            shown[metric] = with_interval(comparison, metric, 4 if metric == "auroc" else 3)
     return shown
 
 

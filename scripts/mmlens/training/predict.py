@@ -1,5 +1,7 @@
 """Prediction, such that identical inputs get identical outputs."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +11,7 @@ BATCH = 250
 
 @torch.no_grad()
 def predict(model, data, rows, device, batch_size=BATCH):
-    """Logits (N,) of the rows `rows` (long tensor) of an EncodedSamples, on the CPU.
+    """Logits (N,), or (N, C) of C answers, of the rows `rows` of an EncodedSamples, on the CPU.
 
     Each distinct input (as far as the model reads it) is computed once: two samples that look
     the same to the model get the same bits, whatever batches they would have fallen into.
@@ -29,24 +31,42 @@ def predict(model, data, rows, device, batch_size=BATCH):
 
 
 def prediction_table(model, data, splits, threshold, device):
-    """DataFrame of sample_id, split, label, logit, probability, prediction, threshold."""
+    """DataFrame of sample_id, split, label, logit, probability, prediction, threshold.
+
+    For a model of C answers the prediction is the number of the one with the highest logit; logit
+    and probability (its sigmoid, as in training) are that answer's, the threshold is missing, and
+    answers_top5 lists the five best as JSON.
+    """
     parts = []
     for split in splits:
         rows = data.split(split)
         logits = predict(model, data, rows, device).double()
-        probability = torch.sigmoid(logits).numpy()
         chosen = data.samples.iloc[rows.numpy()]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "sample_id": chosen["sample_id"].to_numpy(),
-                    "split": split,
-                    "label": chosen["label"].to_numpy(),
-                    "logit": logits.numpy(),
-                    "probability": probability,
-                    "prediction": (probability >= threshold).astype(int),
-                    "threshold": threshold,
-                }
-            )
-        )
+        said = binary_columns(logits, threshold) if logits.ndim == 1 else answer_columns(logits)
+        known = {name: chosen[name].to_numpy() for name in ("sample_id", "split", "label")}
+        parts.append(pd.DataFrame({**known, **said}))
     return pd.concat(parts, ignore_index=True)
+
+
+def binary_columns(logits, threshold):
+    """Columns of logits (N,) of label 1."""
+    probability = torch.sigmoid(logits).numpy()
+    return {
+        "logit": logits.numpy(),
+        "probability": probability,
+        "prediction": (probability >= threshold).astype(int),
+        "threshold": threshold,
+    }
+
+
+def answer_columns(logits):
+    """Columns of logits (N, C) of answers."""
+    best = logits.argsort(1, descending=True, stable=True)[:, :5]
+    logit = logits.gather(1, best[:, :1])[:, 0]
+    return {
+        "logit": logit.numpy(),
+        "probability": torch.sigmoid(logit).numpy(),
+        "prediction": best[:, 0].numpy(),
+        "threshold": np.nan,
+        "answers_top5": [json.dumps(row) for row in best.tolist()],
+    }

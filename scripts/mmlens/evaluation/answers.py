@@ -1,0 +1,96 @@
+"""Accuracy of answers to questions per subset, with cluster-bootstrap intervals."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from .classification import with_samples
+from .statistics import hierarchical_weights, interval, mean_interval
+from .subsets import group_subsets
+from .vqa import soft_accuracy
+
+METRICS = ("accuracy", "accuracy_top5")
+
+
+def per_sample(predictions, samples, names, split="test"):
+    """The samples of a split with the columns METRICS.
+
+    accuracy : VQA accuracy of the answer; accuracy_top5 : of the best of the five answers with the
+    highest logits
+
+    predictions : DataFrame of one model and seed; names : the answers of the vocabulary
+    """
+    chosen = with_samples(predictions, samples, split)
+    scores = [json.loads(cell) for cell in chosen["answers"]]
+    best = [json.loads(cell) for cell in chosen["answers_top5"]]
+    reached = [
+        [soft_accuracy(names[answer], own) for answer in answers]
+        for answers, own in zip(best, scores, strict=True)
+    ]
+    return chosen.assign(
+        accuracy=[row[0] for row in reached], accuracy_top5=[max(row) for row in reached]
+    )
+
+
+def evaluate_answers(predictions, samples, names, *, resamples, seed, split="test"):
+    """Metrics of one model and seed, in the form of `classification.evaluate`.
+
+    Returns
+    -------
+    {"split": str, "subsets": {subset: {"n": int, metric: {"value", "low", "high"}}}}
+    """
+    chosen = per_sample(predictions, samples, names, split)
+    subsets = {}
+    for name, mask in group_subsets(chosen):
+        rows = chosen[mask]
+        found = mean_interval(rows[list(METRICS)], rows["cluster_id"], resamples, seed)
+        keys = ("value", "low", "high")
+        subsets[name] = {"n": len(rows)} | {
+            metric: dict(zip(keys, map(float, triple), strict=True))
+            for metric, *triple in zip(METRICS, *found, strict=True)
+        }
+    return {"split": split, "subsets": subsets}
+
+
+def compare_answers(results, predictions, samples, names, *, resamples, seed):
+    """The comparison table: a row per model, seed and subset; from 3 seeds up also their mean.
+
+    results : {(model, training seed): result of `evaluate_answers`}
+    predictions : DataFrame of all predictions with columns model and seed
+    """
+    rows = []
+    for model in dict.fromkeys(model for model, _ in results):
+        seeds = [training_seed for name, training_seed in results if name == model]
+        for training_seed in seeds:
+            for subset, found in results[model, training_seed]["subsets"].items():
+                row = {"model": model, "seeds": str(training_seed), "subset": subset}
+                rows.append(row | {"n": found["n"]} | columns(found))
+        if len(seeds) >= 3:
+            own = predictions[predictions["model"] == model]
+            runs = [per_sample(own[own["seed"] == s], samples, names) for s in seeds]
+            rows += mean_rows(model, seeds, runs, resamples, seed)
+    return pd.DataFrame(rows)
+
+
+def columns(found):
+    """{metric, metric_low, metric_high: value} of one subset."""
+    keys = {"": "value", "_low": "low", "_high": "high"}
+    return {f"{m}{end}": found[m][key] for m in METRICS for end, key in keys.items()}
+
+
+def mean_rows(model, seeds, runs, resamples, seed):
+    """Rows with the mean over training seeds; intervals resample seeds and clusters."""
+    rows = []
+    for name, mask in group_subsets(runs[0]):
+        values = np.stack([run.loc[mask.to_numpy(), list(METRICS)].to_numpy() for run in runs])
+        clusters = runs[0].loc[mask, "cluster_id"]
+        weights = hierarchical_weights(clusters, len(runs), resamples, seed)
+        means = np.einsum("rsn,snm->rm", weights, values) / weights.sum((1, 2))[:, None]
+        found = {
+            metric: dict(zip(("value", "low", "high"), (mean, *interval(drawn)), strict=True))
+            for metric, mean, drawn in zip(METRICS, values.mean((0, 1)), means.T, strict=True)
+        }
+        row = {"model": model, "seeds": " ".join(map(str, seeds)), "subset": name}
+        rows.append(row | {"n": int(mask.sum())} | columns(found))
+    return rows
