@@ -50,10 +50,11 @@ if inputs.stem:
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)
     history = train(model, data, params.training, seed=seed, device=device, state_path=state_path)
-    rows = data.split("val")
-    threshold = choose_threshold(
-        data.labels[rows].numpy(), predict(model, data, rows, device).double().sigmoid().numpy()
-    )
+    threshold = None
+    if data.outputs == 1:
+        rows = data.split("val")
+        probability = predict(model, data, rows, device).double().sigmoid().numpy()
+        threshold = choose_threshold(data.labels[rows].numpy(), probability)
     predictions = prediction_table(model, data, ("val", "test"), threshold, device)
     cost = model_cost(model, data, device)
 effective |= {"device": device.type, "threshold": threshold}
