@@ -4,6 +4,7 @@ import sys
 
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from mmlens.files import seed_from, sha256_file, stable_hash, write_json, write_
 from mmlens.metrics import choose_threshold
 from mmlens.models import build_model, get_model
 from mmlens.models.inputs import EncodedSamples
-from mmlens.table import answer_names, read_samples, write_csv, write_parquet
+from mmlens.table import read_samples, read_table, task_of, write_csv, write_parquet
 from mmlens.training.cost import model_cost
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
+from mmlens.training.zero_shot import class_logits
 from mmlens.weights import load_weights, save_weights
 
 seed = int(snakemake.wildcards.seed)
@@ -37,11 +39,12 @@ effective = {
 state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
 name, arguments = params.model["name"], params.model["arguments"]
 samples = read_samples(inputs.samples)
+task, names = task_of(samples), read_table(inputs.classes)["name"].tolist()
 data = EncodedSamples(
     samples,
     get_model(name).input_spec(arguments, inputs.tokenizer, params.model["max_length"]),
     features=FeatureReader(inputs.features[0]) if inputs.features else None,
-    answers=answer_names(samples, inputs.classes),
+    answers=names if task == "answers" else None,
 )
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)
@@ -51,11 +54,17 @@ with torch_device(params.device, params.torch_threads) as device:
     model.to(device)
     history = train(model, data, params.training, seed=seed, device=device, state_path=state_path)
     threshold = None
-    if data.outputs == 1:
+    if task == "binary":
         rows = data.split("val")
         probability = predict(model, data, rows, device).double().sigmoid().numpy()
         threshold = choose_threshold(data.labels[rows].numpy(), probability)
-    predictions = prediction_table(model, data, ("val", "test"), threshold, device)
+    if task == "classes":
+        logits_of = partial(
+            class_logits, model, data, names=names, prompt=params.prompt, device=device
+        )
+    else:
+        logits_of = partial(predict, model, data, device=device)
+    predictions = prediction_table(logits_of, data, ("val", "test"), threshold)
     cost = model_cost(model, data, device)
 effective |= {"device": device.type, "threshold": threshold}
 save_weights(output.weights, model)

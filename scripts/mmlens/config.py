@@ -34,6 +34,13 @@ Validator = validators.extend(
 )
 
 
+# What the patterns of the schema ask for, in words.
+PATTERNS = {
+    "^[A-Za-z0-9][A-Za-z0-9_-]*$": "letters, digits, _ and -, starting with a letter or digit",
+    r"\{name\}": "{name} in it, which becomes the name of a class",
+}
+
+
 class ConfigError(DataError):
     """Everything that is wrong with a configuration, one line per problem."""
 
@@ -122,7 +129,7 @@ def describe(error, prefix=""):
         "maximum": lambda v: f"at most {v}",
         "exclusiveMaximum": lambda v: f"less than {v}",
         "multipleOf": lambda v: f"a multiple of {v}",
-        "pattern": lambda v: "letters, digits, _ and -, starting with a letter or digit",
+        "pattern": lambda v: PATTERNS.get(v, f"text that matches {v}"),
         "minItems": lambda v: f"at least {v} entries",
         "uniqueItems": lambda v: "no entry twice",
     }[error.validator](error.validator_value)
@@ -210,11 +217,13 @@ def check_values(config):
     if dataset["kind"] not in DATASETS.names():
         return problems
     task = task_of(config)
-    if config["models"] and task == "classes":
-        problems.append(
-            f"models: found {', '.join(config['models'])}, which learn two labels or answers, but "
-            f"dataset.kind {dataset['kind']} has {task}; set models: [] to build its data"
-        )
+    known = [model for model in config["models"] if architecture(config, model) in MODELS.names()]
+    for model in known if task == "classes" else ():
+        if len(model_attribute(config, model, "modalities")) < 2:
+            problems.append(
+                f"models: {model} reads one modality, but dataset.kind {dataset['kind']} asks how "
+                "well the names of classes fit an image; remove it"
+            )
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
     if config["models"] and config["stem"]["pretrain"] and task == "binary" and not has_masks:
         problems.append(

@@ -66,3 +66,15 @@ def test_from_three_seeds_up_there_is_a_row_of_their_mean():
         {"0": 0.3, "1": 2.6 / 3, "2": 0.1, "0 1 2": (0.9 + 2.6 + 0.3) / 9}
     )
     assert overall.loc["0 1 2", "accuracy_low"] < overall.loc["0 1 2", "accuracy_high"]
+
+
+@pytest.mark.parametrize(("any_present", "expected"), [(False, [1, 0]), (True, [1, 1])])
+def test_a_class_is_right_if_it_is_the_label_or_present_at_all(any_present, expected):
+    samples = (
+        SAMPLES.drop(columns="answers")
+        .iloc[:2]
+        .assign(label_name=["2", "red"], targets=['["2"]', '["red", "blue"]'])
+    )
+    predictions = predicted([0, 1], [2, 3], [0], [0]).iloc[:2]
+    found = per_sample(predictions, samples, NAMES, any_present)
+    assert found["accuracy"].tolist() == expected

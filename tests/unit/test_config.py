@@ -247,11 +247,11 @@ COCO = {"kind": "coco"}
 VQA = {"kind": "vqa"}
 
 
-def test_models_are_refused_where_labels_are_classes():
+def test_models_of_one_modality_are_refused_where_labels_are_classes():
     (problem,) = problems_of(config_with(dataset=COCO))
     assert problem == (
-        "models: found text_only, vilt_scratch, which learn two labels or answers, but "
-        "dataset.kind coco has classes; set models: [] to build its data"
+        "models: text_only reads one modality, but dataset.kind coco asks how well the names of "
+        "classes fit an image; remove it"
     )
     full = complete_config(config_with({"models": []}, dataset=COCO), SCHEMA)
     assert full["dataset"]["count"] == 1000

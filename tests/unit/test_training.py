@@ -224,7 +224,9 @@ def test_identical_inputs_get_identical_logits(data, name):
 
 
 def test_prediction_table_has_every_sample_of_its_splits(data):
-    table = prediction_table(new_model(data), data, ("val", "test"), 0.5, "cpu")
+    table = prediction_table(
+        lambda rows: predict(new_model(data), data, rows, "cpu"), data, ("val", "test"), 0.5
+    )
     chosen = data.samples[data.samples["split"].isin(["val", "test"])]
     assert table["sample_id"].tolist() == chosen["sample_id"].tolist()
     assert ((table["probability"] >= 0.5) == (table["prediction"] == 1)).all()

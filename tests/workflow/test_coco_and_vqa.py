@@ -126,7 +126,7 @@ def test_models_of_two_labels_stop_before_anything_runs(tmp_path):
         *("--config", "models=[text_only]"),
         directory=tmp_path,
     )
-    assert "models: found text_only, which learn two labels or answers" in shown(refused)
+    assert "models: text_only reads one modality" in shown(refused)
 
 
 needs_data = pytest.mark.skipif(not OPEN.is_dir(), reason=f"no {OPEN}")

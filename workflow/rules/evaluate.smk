@@ -29,6 +29,7 @@ rule evaluate_models:
     params:
         models=config["models"],
         seeds=config["seeds"],
+        any_present=config["dataset"].get("label") == "any",
         statistics=section("statistics"),
     script:
         "../../scripts/evaluate_models.py"

@@ -37,6 +37,7 @@ rule train_model:
     params:
         training=training_settings,
         model=model_settings,
+        prompt=config["zero_shot"]["prompt"],
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

@@ -9,7 +9,7 @@ import pandas as pd
 from ..files import seed_from
 from . import register_dataset
 from .reading import COLUMNS, Reading
-from .records import NUMBER, by_id, is_file_name, is_number, read_json, records_of
+from .records import NUMBER, by_id, is_file_name, is_number, read_json, records_of, split_of
 
 ANNOTATIONS = {
     "captions": "annotations/captions_val2017.json",
@@ -59,8 +59,8 @@ def read(settings):
     settings : dict
         root: folder; annotations: {captions, instances}, and images, a folder: relative to it;
         count: how many images, a seeded choice among those with a label, null for all; seed;
-        split: of all samples; label: largest or any, the rule by which an answer shall count as
-        right (any category of the image), recorded in the table of quality; broken.
+        split: of all samples, or by_image; label: largest or any, the rule by which an answer shall
+        count as right (any category of the image), recorded in the table of quality; broken.
     """
     root, split = Path(settings["root"]), settings.get("split", "test")
     problems = []
@@ -72,7 +72,7 @@ def read(settings):
     rows = [
         {
             "sample_id": f"{image_id:012d}",
-            "split": split,
+            "split": split_of(split, image_id),
             "image": str(images / image["file_name"]),
             "at": f"{data['path']} image {image_id}",
             "image_size": (image["width"], image["height"]),
@@ -80,22 +80,23 @@ def read(settings):
         }
         for image_id, image in choose_images(data, settings).items()
     ]
+    splits = sorted({row["split"] for row in rows})
+    # Of the file as a whole, whatever split is looked at.
+    facts = {
+        "without_category": len(data["images"]) - len(labelled(data)),
+        "label_rule": settings.get("label", "largest"),
+    }
     names = ("name", "id", "supercategory")
     name, category_id, supercategory = ([c[key] for c in data["categories"]] for key in names)
     return Reading(
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS)),
         problems,
-        instances={split: root / annotation_names(settings)["instances"]},
+        instances=dict.fromkeys(splits, root / annotation_names(settings)["instances"]),
         task="classes",
         classes=name,
         class_facts={"category_id": category_id, "supercategory": supercategory},
         broken=settings.get("broken", "exclude"),
-        counts={
-            split: {
-                "without_category": len(data["images"]) - len(labelled(data)),
-                "label_rule": settings.get("label", "largest"),
-            }
-        },
+        counts=dict.fromkeys(splits, facts),
     )
 
 

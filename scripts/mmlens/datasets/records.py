@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from ..files import seed_from
+
 NUMBER = (int, float)
 EXPECTED = {
     int: "a whole number",
@@ -85,6 +87,18 @@ def is_encodable(text):
     except UnicodeEncodeError:
         return False
     return True
+
+
+def split_of(setting, image_id):
+    """The split of an image: `setting` itself, or, where that is by_image, drawn per image.
+
+    Of ten images about six are for training, two for validation and two for testing. An image has
+    one split whatever data set and samples show it, so that no image is in two.
+    """
+    if setting != "by_image":
+        return setting
+    drawn = seed_from("split", image_id) % 10
+    return "train" if drawn < 6 else "val" if drawn < 8 else "test"
 
 
 def by_id(records, key, path, problems):

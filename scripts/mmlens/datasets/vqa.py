@@ -20,7 +20,7 @@ from .answers import (
     soft_scores,
 )
 from .reading import COLUMNS, Reading
-from .records import by_id, is_encodable, is_file_name, read_json, records_of
+from .records import by_id, is_encodable, is_file_name, read_json, records_of, split_of
 
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
 ANNOTATIONS = "v2_mscoco_val2014_annotations.json"
@@ -59,7 +59,7 @@ def read(settings):
         root: folder, to which all other paths are relative; questions and annotations: official
         files, or lxmert: a file in the form of LXMERT's minival.json; images: folder;
         image_name: file name of an image by its id; count: how many questions, a seeded choice,
-        null for all; seed; split: of all samples; vocabulary:
+        null for all; seed; split: of all samples, or by_image; vocabulary:
         vilt or lxmert, the order of the published answers, or train; answers: a file of the
         vocabulary, which must be in that order; train_annotations: official annotations of the
         training split, whose answers make the vocabulary train; broken.
@@ -76,7 +76,7 @@ def read(settings):
         rows.append(
             {
                 "sample_id": str(question_id),
-                "split": split,
+                "split": split_of(split, question["image_id"]),
                 "image": question["image"],
                 "text": question["text"],
                 "label": label,

@@ -1,4 +1,4 @@
-"""Accuracy of answers to questions per subset, with cluster-bootstrap intervals."""
+"""Accuracy of answers and of classes per subset, with cluster-bootstrap intervals."""
 
 import json
 
@@ -13,34 +13,50 @@ from .vqa import soft_accuracy
 METRICS = ("accuracy", "accuracy_top5")
 
 
-def per_sample(predictions, samples, names, split="test"):
+def per_sample(predictions, samples, names, any_present=False, split="test"):
     """The samples of a split with the columns METRICS.
 
-    accuracy : VQA accuracy of the answer; accuracy_top5 : of the best of the five answers with the
-    highest logits
+    accuracy : VQA accuracy of the answer, or whether the class is right; accuracy_top5 : of the
+    best of the five with the highest logits
 
-    predictions : DataFrame of one model and seed; names : the answers of the vocabulary
+    predictions : DataFrame of one model and seed; names : the answers of the vocabulary, or the
+    classes; any_present : whether every class that an image shows is right, not its label alone
     """
     chosen = with_samples(predictions, samples, split)
-    scores = [json.loads(cell) for cell in chosen["answers"]]
     best = [json.loads(cell) for cell in chosen["answers_top5"]]
+    if "answers" in chosen:
+        right, score = chosen["answers"].map(json.loads), soft_accuracy
+    else:
+        right = chosen["targets"].map(json.loads) if any_present else chosen["label_name"]
+        right, score = right.map(as_list), is_right
     reached = [
-        [soft_accuracy(names[answer], own) for answer in answers]
-        for answers, own in zip(best, scores, strict=True)
+        [score(names[answer], own) for answer in answers]
+        for answers, own in zip(best, right, strict=True)
     ]
     return chosen.assign(
         accuracy=[row[0] for row in reached], accuracy_top5=[max(row) for row in reached]
     )
 
 
-def evaluate_answers(predictions, samples, names, *, resamples, seed, split="test"):
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def is_right(name, right):
+    """1.0 if a class is among those that count as right, else 0.0."""
+    return float(name in right)
+
+
+def evaluate_answers(
+    predictions, samples, names, any_present=False, *, resamples, seed, split="test"
+):
     """Metrics of one model and seed, in the form of `classification.evaluate`.
 
     Returns
     -------
     {"split": str, "subsets": {subset: {"n": int, metric: {"value", "low", "high"}}}}
     """
-    chosen = per_sample(predictions, samples, names, split)
+    chosen = per_sample(predictions, samples, names, any_present, split)
     subsets = {}
     for name, mask in group_subsets(chosen):
         rows = chosen[mask]
@@ -53,7 +69,7 @@ def evaluate_answers(predictions, samples, names, *, resamples, seed, split="tes
     return {"split": split, "subsets": subsets}
 
 
-def compare_answers(results, predictions, samples, names, *, resamples, seed):
+def compare_answers(results, predictions, samples, names, any_present=False, *, resamples, seed):
     """The comparison table: a row per model, seed and subset; from 3 seeds up also their mean.
 
     results : {(model, training seed): result of `evaluate_answers`}
@@ -68,7 +84,7 @@ def compare_answers(results, predictions, samples, names, *, resamples, seed):
                 rows.append(row | {"n": found["n"]} | columns(found))
         if len(seeds) >= 3:
             own = predictions[predictions["model"] == model]
-            runs = [per_sample(own[own["seed"] == s], samples, names) for s in seeds]
+            runs = [per_sample(own[own["seed"] == s], samples, names, any_present) for s in seeds]
             rows += mean_rows(model, seeds, runs, resamples, seed)
     return pd.DataFrame(rows)
 

@@ -30,17 +30,19 @@ def predict(model, data, rows, device, batch_size=BATCH):
     return torch.cat(logits)[torch.from_numpy(inverse.reshape(-1))]
 
 
-def prediction_table(model, data, splits, threshold, device):
+def prediction_table(logits_of, data, splits, threshold=None):
     """DataFrame of sample_id, split, label, logit, probability, prediction, threshold.
 
-    For a model of C answers the prediction is the number of the one with the highest logit; logit
-    and probability (its sigmoid, as in training) are that answer's, the threshold is missing, and
+    With C answers or classes the prediction is the number of the one with the highest logit; logit
+    and probability (its sigmoid, as in training) are that one's, the threshold is missing, and
     answers_top5 lists the five best as JSON.
+
+    logits_of : function, rows of `data` -> logits (N,) or (N, C), such as `predict` of a model
     """
     parts = []
     for split in splits:
         rows = data.split(split)
-        logits = predict(model, data, rows, device).double()
+        logits = logits_of(rows).double()
         chosen = data.samples.iloc[rows.numpy()]
         said = binary_columns(logits, threshold) if logits.ndim == 1 else answer_columns(logits)
         known = {name: chosen[name].to_numpy() for name in ("sample_id", "split", "label")}
@@ -61,7 +63,7 @@ def binary_columns(logits, threshold):
 
 def answer_columns(logits):
     """Columns of logits (N, C) of answers."""
-    best = logits.argsort(1, descending=True, stable=True)[:, :5]
+    best = logits.argsort(dim=1, descending=True, stable=True)[:, :5]
     logit = logits.gather(1, best[:, :1])[:, 0]
     return {
         "logit": logit.numpy(),
