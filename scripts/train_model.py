@@ -20,6 +20,7 @@ from mmlens.table import read_samples, read_table, task_of, write_csv, write_par
 from mmlens.training.cost import model_cost
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
+from mmlens.training.state import remove_state
 from mmlens.training.zero_shot import class_logits
 from mmlens.weights import load_weights, save_weights
 
@@ -65,11 +66,11 @@ with torch_device(params.device, params.torch_threads) as device:
     else:
         logits_of = partial(predict, model, data, device=device)
     predictions = prediction_table(logits_of, data, ("val", "test"), threshold)
-    cost = model_cost(model, data, device)
+    cost = model_cost(model, data, device) | {"trainable": history.attrs["trainable"]}
 effective |= {"device": device.type, "threshold": threshold}
 save_weights(output.weights, model)
 write_csv(output.history, history)
 write_json(output.cost, cost)
 write_text(output.config, yaml.safe_dump(effective))
 write_parquet(output.predictions, predictions)
-state_path.unlink()
+remove_state(state_path)

@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from .inputs import own_inputs
-from .layers import PATCH, DotProductAttention, ImageEmbedding, RegionEmbedding, TextEmbedding
+from .layers import (
+    PATCH,
+    DotProductAttention,
+    ImageEmbedding,
+    RecomputedLayer,
+    RegionEmbedding,
+    TextEmbedding,
+)
 
 
 @dataclass
@@ -168,6 +175,24 @@ class Model(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, DotProductAttention):
                 module.eager = implementation == "eager"
+
+    def checkpoint_gradients(self):
+        """Let the backward pass compute the inside of all layers again: less memory, more time.
+
+        ValueError if there is no layer that can.
+        """
+        own = [m for m in self.modules() if isinstance(m, RecomputedLayer)]
+        # Networks of transformers say so of themselves.
+        stock = [m for m in self.modules() if getattr(m, "supports_gradient_checkpointing", False)]
+        if not own and not stock:
+            raise ValueError(
+                f"training.gradient_checkpointing: {self.name} has no layers that can be computed "
+                "again; set it to false"
+            )
+        for layer in own:
+            layer.recompute = True
+        for network in stock:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 class ScratchModel(Model):

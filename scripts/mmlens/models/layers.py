@@ -3,8 +3,24 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 PATCH = 16  # pixels per side of an image token: the product of the stem's strides
+
+
+class RecomputedLayer(nn.Module):
+    """A layer of which, with `recompute` set, training keeps only the inputs and the outputs.
+
+    The backward pass computes the inside again, with the same dropout (gradient checkpointing, Chen
+    et al. 2016): less memory, the same gradients.
+    """
+
+    recompute = False
+
+    def __call__(self, *arguments, **keywords):
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(super().__call__, *arguments, use_reentrant=False, **keywords)
+        return super().__call__(*arguments, **keywords)
 
 
 class DotProductAttention(nn.Module):
@@ -67,7 +83,7 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
 
-class Block(nn.Module):
+class Block(RecomputedLayer):
     """Pre-norm transformer block: self-attention, optional cross-attention, feed-forward."""
 
     def __init__(self, width, heads, cross=False):
@@ -93,7 +109,7 @@ class Block(nn.Module):
         return x + self.feed(self.feed_norm(x))
 
 
-class CoAttention(nn.Module):
+class CoAttention(RecomputedLayer):
     """Two streams that read each other's state from before the layer, then a feed-forward each.
 
     The exchange of ViLBERT (Lu et al. 2019, fig. 2), with pre-norm.

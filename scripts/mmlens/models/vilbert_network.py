@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import DotProductAttention
+from .layers import DotProductAttention, RecomputedLayer
 from .vilbert_config import VilbertConfig
 
 # What may stand on the trunk: three heads of the pretraining, those of the multi-task model, and
@@ -104,7 +104,7 @@ class Dense(nn.Module):
         return self.LayerNorm(F.gelu(self.dense(x)))
 
 
-class Layer(nn.Module):
+class Layer(RecomputedLayer):
     """A layer of BERT (Devlin et al. 2018) of either stream: x (B, N, D) -> (B, N, D)."""
 
     def __init__(self, width, heads, inner, config):
@@ -167,7 +167,7 @@ class CoOutput(nn.Module):
         return text, regions
 
 
-class Exchange(nn.Module):
+class Exchange(RecomputedLayer):
     """Co-attention, then a feed-forward for each stream."""
 
     def __init__(self, config):

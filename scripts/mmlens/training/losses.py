@@ -1,11 +1,15 @@
-"""Losses of binary classification, for hard labels and soft targets."""
+"""Losses of classification, for hard labels and soft targets."""
 
 import torch
 import torch.nn.functional as F
 
 
 def classification_loss(logits, targets, settings):
-    """Mean loss of logits (B,) against targets (B,) in [0, 1].
+    """Loss of logits (B,) or (B, C) against targets of the same shape in [0, 1].
+
+    Of (B,) the mean. Of C answers, each a label of its own with a soft score as its target, the sum
+    over the answers and the mean over the batch, as published for ViLT (Kim et al. 2021) and METER
+    (Dou et al. 2022); what follows holds for every answer.
 
     Cross-entropy l = -t log p - (1 - t) log(1 - p) with p = sigmoid(logit), and in this order:
 
@@ -24,7 +28,16 @@ def classification_loss(logits, targets, settings):
     Returns
     -------
     tensor, scalar
+
+    Raises
+    ------
+    ValueError if logits and targets differ in shape
     """
+    if logits.shape != targets.shape:
+        raise ValueError(
+            f"the model gives logits of shape {tuple(logits.shape)} for targets of shape "
+            f"{tuple(targets.shape)}; its number of outputs must be that of the task"
+        )
     targets = targets * (1 - settings["smoothing"]) + settings["smoothing"] / 2
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if settings["kind"] == "focal":
@@ -33,4 +46,4 @@ def classification_loss(logits, targets, settings):
         loss = loss * (1 - right) ** settings["gamma"]
     if settings["alpha"] is not None:
         loss = loss * (settings["alpha"] * targets + (1 - settings["alpha"]) * (1 - targets))
-    return loss.mean()
+    return loss.mean() if loss.ndim == 1 else loss.sum(1).mean()

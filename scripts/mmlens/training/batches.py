@@ -1,0 +1,60 @@
+"""Which samples go through the network together, in which order."""
+
+import torch
+
+WINDOW = 20  # batches within which samples are sorted by length
+
+
+def epoch_batches(data, rows, settings, generator):
+    """The batches of one epoch: list of long tensors (B,), B = settings["batch_size"] or less.
+
+    Each is made of samples next to each other in a random order of `rows`. With
+    settings["buckets"] samples within WINDOW batches of it are sorted by the length of their texts
+    first, and then the batches are shuffled: a batch is padded to its longest text, and nearly all
+    are as long as that. Which samples meet stays a matter of chance.
+
+    Parameters
+    ----------
+    data : EncodedSamples
+    rows : long tensor (N,)
+    generator : torch.Generator on the CPU
+    """
+    size = settings["batch_size"]
+    order = shuffle(data.samples, rows, generator)
+    if not settings["buckets"]:
+        return list(order.split(size))
+    lengths = unit_lengths(data, order)
+    batches = []
+    for window, length in zip(
+        order.split(WINDOW * size), lengths.split(WINDOW * size), strict=True
+    ):
+        batches += window[torch.argsort(length, stable=True)].split(size)
+    return [batches[k] for k in torch.randperm(len(batches), generator=generator)]
+
+
+def shuffle(samples, rows, generator):
+    """`rows` in random order; the samples of a quad stay together.
+
+    A batch of whole quads holds every image and text once with each label, so that its gradient
+    carries nothing of one modality alone.
+    """
+    if "quad_id" not in samples:
+        return rows[torch.randperm(len(rows), generator=generator)]
+    units = quads(samples, rows)
+    order = torch.randperm(int(units.max()) + 1, generator=generator)
+    return rows[torch.argsort(order[units], stable=True)]
+
+
+def unit_lengths(data, rows):
+    """Number of text tokens (N,) of each row; of the longest text of its quad where it has one."""
+    lengths = data.lengths[rows]
+    if "quad_id" not in data.samples:
+        return lengths
+    units = quads(data.samples, rows)
+    longest = torch.zeros(int(units.max()) + 1, dtype=lengths.dtype)
+    return longest.scatter_reduce(0, units, lengths, "amax")[units]
+
+
+def quads(samples, rows):
+    """The quad (numbers from 0) of each row, long (N,)."""
+    return torch.from_numpy(samples["quad_id"].iloc[rows.numpy()].factorize()[0])
