@@ -15,6 +15,9 @@ from .models import MODELS
 from .registry import unknown
 from .table import DataError
 
+# Files with keys of section training, by the names of the recipes they hold.
+PRESETS = Path(__file__).resolve().parents[2] / "config/presets"
+
 
 def is_number(_checker, value):
     """Whether a value is a finite number; YAML also knows .nan and .inf."""
@@ -71,7 +74,7 @@ def complete_config(config, schema):
     # Files laid over each other may name models that this run does not have.
     in_run = set(config["models"])
     config["training_of"] = {
-        model: merged(config["training"], change)
+        model: training_section(config["training"], change, schema)
         for model, change in config["training_of"].items()
         if model in in_run
     }
@@ -131,6 +134,7 @@ def describe(error, prefix=""):
         "multipleOf": lambda v: f"a multiple of {v}",
         "pattern": lambda v: PATTERNS.get(v, f"text that matches {v}"),
         "minItems": lambda v: f"at least {v} entries",
+        "maxItems": lambda v: f"at most {v} entries",
         "uniqueItems": lambda v: "no entry twice",
     }[error.validator](error.validator_value)
     purpose = error.schema.get("description", "")
@@ -192,11 +196,36 @@ def merged(section, change):
     return result
 
 
+def presets():
+    """Names of the presets of section training."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_preset(name):
+    """Keys of section training that a preset sets."""
+    return yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def training_section(section, change, schema):
+    """Section training as it holds for one model: the run's, the preset's keys, its own keys."""
+    own = {key: value for key, value in change.items() if key != "preset"}
+    layers = [read_preset(change["preset"]), own] if "preset" in change else [own]
+    for layer in layers:
+        if "epochs" in layer:  # else the updates of the layer below would count
+            section = {**section, "updates": None}
+        section = merged(section, layer)
+    return fill_defaults(section, schema["properties"]["training"])
+
+
 def check_training_of(config, schema):
     """Problems with the overrides of single models, checked as sections training."""
     problems = []
     for model, change in config["training_of"].items():
-        section = merged(config["training"], change)
+        if change.get("preset", presets()[0]) not in presets():
+            problem = unknown("preset", change["preset"], presets())
+            problems.append(f"training_of.{model}.preset: {problem}")
+            continue
+        section = training_section(config["training"], change, schema)
         for error in errors_of(section, schema["properties"]["training"]):
             problems += describe(error, f"training_of.{model}")
     return problems

@@ -47,6 +47,8 @@ def test_configs_of_the_repository_are_valid():
     complete_config(read_yaml(ROOT / "config/config.yaml"), SCHEMA)
     complete_config(config_with(), SCHEMA)
     for path in sorted((ROOT / "config").rglob("*.yaml")):
+        if path.parent.name == "presets":
+            continue
         config = read_yaml(ROOT / "config/config.yaml")
         update_config(config, read_yaml(path))
         complete_config(config, SCHEMA)
@@ -110,7 +112,7 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
     ("changes", "found", "expected"),
     [
         ({"modells": 1}, "unknown key 'modells'", "did you mean models or model? known are run,"),
-        ({"training": {"optimizer": 1}}, "unknown key 'training.optimizer'", "known are epochs,"),
+        ({"training": {"colour": 1}}, "unknown key 'training.colour'", "known are objective,"),
         ({"dataset": {"root": "x"}}, "unknown key 'dataset.root'", "quads"),
         ({"run": "a b"}, "run: found \"a b\" (str)", "letters, digits, _ and -"),
         ({"run": 5}, "run: found 5 (int)", "a value of type string"),

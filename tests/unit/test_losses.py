@@ -66,3 +66,20 @@ def test_gamma_of_cross_entropy_does_not_count():
     logits, targets = example()
     losses = {classification_loss(logits, targets, {**PLAIN, "gamma": g}).item() for g in (0, 2, 5)}
     assert len(losses) == 1
+
+
+def test_soft_scores_of_answers_are_summed_over_answers_and_averaged_over_samples():
+    """ViLT's and METER's loss: the mean over all B C elements, times C."""
+    logits, targets = (x.reshape(40, 5) for x in example(soft=True))
+    found = classification_loss(logits, targets, PLAIN)
+    expected = F.binary_cross_entropy_with_logits(logits, targets) * 5
+    torch.testing.assert_close(found, expected)
+    focal = {**PLAIN, "kind": "focal", "alpha": 0.3, "smoothing": 0.1}
+    soft = targets * 0.9 + 0.05
+    expected = sigmoid_focal_loss(logits, soft, 0.3, 2, reduction="sum") / 40
+    torch.testing.assert_close(classification_loss(logits, targets, focal), expected)
+
+
+def test_a_loss_of_other_shapes_is_an_error():
+    with pytest.raises(ValueError, match=r"shape \(4,\) for targets of shape \(4, 3\)"):
+        classification_loss(torch.zeros(4), torch.zeros(4, 3), PLAIN)

@@ -192,7 +192,7 @@ class Model(nn.Module, ABC):
         for layer in own:
             layer.recompute = True
         for network in stock:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+            network.activation_checkpointing_enable()
 
 
 class ScratchModel(Model):

@@ -13,7 +13,8 @@ from .optimisation import check_prefixes
 def add_adapters(model, settings, seed):
     """Put adapters on linear layers of `model`, in place, and freeze everything else.
 
-    A layer W gets W + alpha / rank B A with trainable A (rank, inputs) and B (outputs, rank), B = 0.
+    A layer W gets W + alpha / rank B A with trainable A (rank, inputs) and B (outputs, rank); B is
+    0 at first.
 
     Parameters
     ----------

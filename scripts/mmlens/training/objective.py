@@ -1,4 +1,4 @@
-"""What a batch is trained for: classification, masked words, or finding the other half of a pair."""
+"""What a batch is trained for: classification, masked words, or the other half of a pair."""
 
 from dataclasses import replace
 
