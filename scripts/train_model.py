@@ -61,7 +61,7 @@ with torch_device(params.device, params.torch_threads) as device:
         threshold = choose_threshold(data.labels[rows].numpy(), probability)
     if task == "classes":
         logits_of = partial(
-            class_logits, model, data, names=names, prompt=params.prompt, device=device
+            class_logits, model, data, names=names, device=device, **params.zero_shot
         )
     else:
         logits_of = partial(predict, model, data, device=device)

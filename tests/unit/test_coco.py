@@ -13,6 +13,7 @@ from PIL import Image
 from mmlens.datasets import DATASETS
 from mmlens.datasets.coco import choose_images, gender_proxy, object_size
 from mmlens.datasets.images import ImageGate
+from mmlens.datasets.records import split_of
 from mmlens.datasets.samples import build_samples, class_table
 from mmlens.datasets.truth import decode_mask, with_masks
 from mmlens.table import DataError, read_samples, read_table, task_of, write_csv
@@ -396,3 +397,25 @@ def test_captions_of_real_data_are_all_read():
     counts = pd.Series([f"{a['image_id']:012d}" for a in content["annotations"]]).value_counts()
     listed = samples["captions"].map(json.loads).map(len).sum()
     assert listed + counts[list(unlabelled)].sum() == 1572
+
+
+def test_splits_are_drawn_per_image_alike_in_every_data_set():
+    drawn = pd.Series({number: split_of("by_image", number) for number in range(3000)})
+    shares = drawn.value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"train": 0.6, "val": 0.2, "test": 0.2}, abs=0.03)
+    assert split_of("by_image", 30) == split_of("by_image", 30)
+    assert split_of("val", 30) == "val"
+
+
+def test_images_of_all_splits_are_read_with_their_truth(root):
+    images, instances = [image(k) for k in range(100, 120)], []
+    for number in range(100, 120):
+        instances.append(item(number, number, 1, 200))
+        Image.new("RGB", (40, 20), (number, 0, 0)).save(root / f"val2017/{number:012d}.jpg")
+    write(root, captions=[], instances=instances, images=images)
+    settings = {"split": "by_image", "count": None}
+    samples, truth, quality = build_samples(read(root, **settings), modalities=("image",))
+    assert set(samples["split"]) == {"train", "val", "test"}
+    assert quality["samples"].sum() == len(samples) == 20
+    assert set(truth["sample_id"]) == set(samples["sample_id"])
+    assert quality["label_rule"].eq("largest").all()

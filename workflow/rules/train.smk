@@ -37,7 +37,7 @@ rule train_model:
     params:
         training=training_settings,
         model=model_settings,
-        prompt=config["zero_shot"]["prompt"],
+        zero_shot=section("zero_shot"),
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

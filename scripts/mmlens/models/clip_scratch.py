@@ -1,6 +1,7 @@
 """Two towers that meet only at the end, as in CLIP with an MLP head on both embeddings."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from . import register_model
@@ -10,7 +11,10 @@ from .layers import Block
 
 @register_model("clip_scratch", modalities=("text", "image"), stem=True)
 class ClipScratch(ScratchModel):
-    """Text and image transformer; MLP on the two class tokens and their product."""
+    """Text and image transformer; MLP on the two class tokens and their product.
+
+    With the contrastive objective the class tokens alone are trained, as embeddings.
+    """
 
     readouts = (("text", 0), ("image", 0))
 
@@ -22,6 +26,9 @@ class ClipScratch(ScratchModel):
         self.head = nn.Sequential(
             nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, self.outputs)
         )
+
+        # Of the contrastive objective; it starts at the inverse of CLIP's temperature.
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
     def encode(self, tokens):
         hidden = {}
@@ -35,6 +42,12 @@ class ClipScratch(ScratchModel):
     def classify(self, hidden):
         text, image = hidden["text"][:, 0], hidden["image"][:, 0]
         return single(self.head(torch.cat([text, image, text * image], -1)))
+
+    def pair_embeddings(self, tokens):
+        """Normalised embeddings (B, D) of texts and images, scale of their cosines, no bias."""
+        hidden = self.encode(tokens)
+        text, image = (F.normalize(hidden[m][:, 0], dim=-1) for m in ("text", "image"))
+        return text, image, self.log_scale.exp(), None
 
     def edges(self):
         return [self_edge(b, modality) for modality, blocks in self.towers.items() for b in blocks]
