@@ -1,12 +1,20 @@
-"""Training curves: loss and validation AUROC per epoch."""
+"""Training curves: loss and the validation metric per epoch."""
 
 from .style import label, panels
 
+# Of each kind of training, by its column of the history.
+METRICS = {
+    "val_auroc": ("validation AUROC", (0.45, 1.02)),
+    "val_recall": ("validation recall at 1", (-0.02, 1.02)),
+    "val_accuracy": ("validation accuracy", (-0.02, 1.02)),
+}
+
 
 def training_curves(histories):
-    """One panel per model: validation AUROC (left axis) and training loss (right axis).
+    """One panel per model: the validation metric (left axis) and training loss (right axis).
 
-    histories : {(model, seed): DataFrame with epoch, train_loss, val_auroc}
+    histories : {(model, seed): DataFrame with epoch, train_loss and one of METRICS, of which the
+        first one is shown}
     """
     models = list(dict.fromkeys(model for model, _ in histories))
     figure, axes = panels(len(models))
@@ -16,12 +24,12 @@ def training_curves(histories):
         runs = {seed: history for (name, seed), history in histories.items() if name == model}
         for position, (seed, history) in enumerate(runs.items()):
             style = ("-", "--", ":", "-.")[position % 4]
-            axis.plot(
-                history["epoch"], history["val_auroc"], style, color="C0", label=f"seed {seed}"
-            )
+            metric = next(name for name in METRICS if name in history)
+            axis.plot(history["epoch"], history[metric], style, color="C0", label=f"seed {seed}")
             right.plot(history["epoch"], history["train_loss"], style, color="C3", alpha=0.6)
-        axis.set(title=label(model), xlabel="epoch", ylim=(0.45, 1.02))
-        axis.set_ylabel("validation AUROC", color="C0")
+        shown, limits = METRICS[metric]
+        axis.set(title=label(model), xlabel="epoch", ylim=limits)
+        axis.set_ylabel(shown, color="C0")
         right.set_ylabel("training loss", color="C3")
         axis.xaxis.get_major_locator().set_params(integer=True)
     # Below the panels: inside, it would hide a curve.
