@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from ..registry import unknown
+from .sizes import is_like
 
 # What the network can only be, by key of a config file.
 FIXED = {
@@ -133,12 +134,3 @@ class VilbertConfig:
         if problems:
             raise ValueError("; ".join(problems))
         return cls(**{key: value for key, value in own.items() if key in defaults})
-
-
-def is_like(value, default):
-    """Whether a value of a config file is of the kind of its default."""
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(is_like(v, 0) for v in value)
-    if isinstance(default, float) and not isinstance(value, bool):
-        return isinstance(value, int | float)
-    return type(value) is type(default)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .bert_layers import AddNorm, Dense, Layer
 from .layers import DotProductAttention, RecomputedLayer
 from .vilbert_config import VilbertConfig
 
@@ -64,66 +65,6 @@ class RegionEmbeddings(nn.Module):
     def forward(self, features, places):
         x = self.image_embeddings(features) + self.image_location_embeddings(places)
         return self.dropout(self.LayerNorm(x))
-
-
-class SelfAttention(DotProductAttention):
-    """Multi-head self-attention; its output layer is not part of it."""
-
-    def __init__(self, width, heads, dropout):
-        super().__init__(heads, dropout)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-
-    def forward(self, x, valid):
-        return self.attend(self.query(x), self.key(x), self.value(x), valid)
-
-
-class AddNorm(nn.Module):
-    """LayerNorm(Linear(x) + residual)."""
-
-    def __init__(self, inputs, width, config):
-        super().__init__()
-        self.dense = nn.Linear(inputs, width)
-        self.LayerNorm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, x, residual):
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
-
-
-class Dense(nn.Module):
-    """Linear, GELU; with `eps` a LayerNorm after them."""
-
-    def __init__(self, inputs, outputs, eps=None):
-        super().__init__()
-        self.dense = nn.Linear(inputs, outputs)
-        self.LayerNorm = nn.Identity() if eps is None else nn.LayerNorm(outputs, eps)
-
-    def forward(self, x):
-        return self.LayerNorm(F.gelu(self.dense(x)))
-
-
-class Layer(RecomputedLayer):
-    """A layer of BERT (Devlin et al. 2018) of either stream: x (B, N, D) -> (B, N, D)."""
-
-    def __init__(self, width, heads, inner, config):
-        super().__init__()
-        attention = SelfAttention(width, heads, config.attention_probs_dropout_prob)
-        output = AddNorm(width, width, config)
-        self.attention = nn.ModuleDict({"self": attention, "output": output})
-        self.intermediate = Dense(width, inner)
-        self.output = AddNorm(inner, width, config)
-
-    def forward(self, x, valid):
-        """valid : bool (B, N), False for padding."""
-        x = self.attention["output"](self.attention["self"](x, valid), x)
-        return self.output(self.intermediate(x), x)
-
-    @property
-    def probabilities(self):
-        """The leaf that the attention map passes."""
-        return self.attention["self"].probabilities
 
 
 class CoAttention(nn.Module):
