@@ -49,7 +49,7 @@ data = EncodedSamples(
 )
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)
-if inputs.stem:
+if inputs.stem and model.image.stem is not None:
     load_weights(inputs.stem[0], model.image.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)

@@ -1,6 +1,10 @@
 """Weights on disk: safetensors, written atomically; everything is loaded strictly."""
 
+import pickle
+from collections import OrderedDict
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors.torch import load_file, load_model, save_model
@@ -10,6 +14,42 @@ from .table import DataError
 
 # Keys under which published files hold their tensors beside other facts.
 CONTAINERS = ("model", "state_dict", "model_state_dict")
+# All that a pickle may call: what builds tensors and ordered dicts of data.
+BUILDERS = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+}
+
+
+class Foreign:
+    """Stands for any other object of a pickle, and for its class: it takes all and does nothing.
+
+    Training frameworks put classes of their own beside the tensors, such as callbacks.
+    """
+
+    def __new__(cls, *_arguments, **_options):
+        return object.__new__(cls)
+
+    def __init__(self, *_arguments, **_options):
+        pass
+
+    def ignore(self, *_arguments):
+        pass
+
+    __setstate__ = __setitem__ = append = extend = add = ignore
+
+
+class DataUnpickler(pickle.Unpickler):
+    """Reads tensors and plain containers; every other class or function becomes `Foreign`.
+
+    So nothing that a file names is imported or called. A builder is wrapped anew each time,
+    since a pickle can set attributes of what it finds.
+    """
+
+    def find_class(self, module, name):
+        builder = BUILDERS.get((module, name))
+        return Foreign if builder is None else partial(builder)
 
 
 def save_weights(path, module):
@@ -36,12 +76,26 @@ def read_content(path):
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Without weights_only a file could run any code.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            # Without weights_only a file could run any code.
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            return read_data(path)
     except Exception as error:  # torch and safetensors raise a dozen kinds
         message = " ".join(str(error).split())[:300]
         problem = f"{path}: cannot be read ({type(error).__name__}: {message}); download it again"
         raise DataError("weights", [problem]) from None
+
+
+def read_data(path):
+    """What is data in a torch file that holds foreign classes as well, without running code."""
+    module = SimpleNamespace(Unpickler=DataUnpickler, load=load_data, __name__=__name__)
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+
+
+def load_data(file, **options):
+    """`pickle.load` by a `DataUnpickler`, for the header of old files."""
+    return DataUnpickler(file, **options).load()
 
 
 def state_of(content, path):

@@ -252,9 +252,10 @@ def stem_weights(wildcards):
 
 
 def model_stem(wildcards):
-    """Weights of the pretrained stem for a model that starts from it."""
+    """Weights of the pretrained stem for a model that starts from it, and from no weights."""
+    fresh = config["variants"][wildcards.model]["weights"] is None
     wanted = model_attribute(config, wildcards.model, "stem", False)
-    return stem_weights(wildcards) if wanted else []
+    return stem_weights(wildcards) if wanted and fresh else []
 
 
 def stem_facts(wildcards):

@@ -35,7 +35,7 @@ class Capture:
     layout : Layout
     logits : (B,) of label 1, or (B, C)
     steps : list of tuples of AttentionMap, in the order of the forward pass; the maps of one
-        tuple read the state from before any of them
+        tuple read the other streams as they were before any of them
     features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
     image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for

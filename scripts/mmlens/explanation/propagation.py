@@ -13,7 +13,7 @@ def propagate(capture, rule):
     Parameters
     ----------
     capture : Capture
-    rule : function (map, R) -> {(s, k): new value}, given the state from before the step
+    rule : function (map, R) -> {(s, k): new value} for the query stream s of the map
 
     Returns
     -------
@@ -28,8 +28,11 @@ def propagate(capture, rule):
         for k in sizes
     }
     for step in capture.steps:
-        changes = [rule(attention_map, state) for attention_map in step]
-        for change in changes:
+        # What one stream does within a step, the others do not see.
+        seen = {attention_map.query: dict(state) for attention_map in step}
+        for attention_map in step:
+            change = rule(attention_map, seen[attention_map.query])
+            seen[attention_map.query] |= change
             state |= change
     return state
 

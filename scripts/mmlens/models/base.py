@@ -96,7 +96,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Edges that all read the state from before any of them."""
+    """Edges that read the other streams as they were before any of them.
+
+    Those of one query stream follow each other in their order.
+    """
 
     edges: tuple
 

@@ -14,7 +14,7 @@ class LoadReport:
 
     matched : names that are the same in both; renamed : {name in the file: name in the network};
     unexpected : names of the file that were not read; missing : names of the network that keep
-    their fresh weights.
+    their fresh weights; adapted : names of the network whose tensors were made to fit.
     """
 
     path: str
@@ -22,6 +22,7 @@ class LoadReport:
     renamed: dict
     unexpected: tuple
     missing: tuple
+    adapted: tuple = ()
 
     def __str__(self):
         lines = [
@@ -29,10 +30,11 @@ class LoadReport:
             f"{len(self.unexpected)} not read, {len(self.missing)} of the network missing"
         ]
         lines += [f"  not read: {name}" for name in self.unexpected]
+        lines += [f"  made to fit: {name}" for name in self.adapted]
         return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
 
 
-def load_released(module, path, *, rename, parts, required, known):
+def load_released(module, path, *, rename, parts, required, known, adapt=None):
     """Fill a network with the tensors of a published file; a `LoadReport`.
 
     Parameters
@@ -43,17 +45,22 @@ def load_released(module, path, *, rename, parts, required, known):
     parts : prefixes; of the network's names with such a prefix a file holds all or none
     required : those of `parts` that a file must hold
     known : prefixes of names that a file may hold for which the network has no place
+    adapt : {name in the network: function, tensor of the file -> tensor for the network}
 
     Raises
     ------
     DataError naming every tensor that is missing, unexpected, of another shape, or there twice.
     """
-    found, old_names, problems = {}, {}, []
+    found, old_names, problems, adapted = {}, {}, [], []
     for name, tensor in state_of(read_content(path), path).items():
         new = rename(name)
         if new in found:
             problems.append(f"{path}: {old_names[new]} and {name} are both {new}; expected one")
         found[new], old_names[new] = tensor, name
+    for name in (adapt or {}).keys() & found.keys():
+        fitted = adapt[name](found[name])
+        adapted += [name] if fitted is not found[name] else []
+        found[name] = fitted
     expected = module.state_dict(keep_vars=True)
     tied = tied_names(expected)
     for alias, name in tied.items():
@@ -91,6 +98,7 @@ def load_released(module, path, *, rename, parts, required, known):
         renamed={old: name for old, name in renamed.items() if name in taken},
         unexpected=tuple(old_names[name] for name in unexpected),
         missing=tuple(missing),
+        adapted=tuple(adapted),
     )
 
 
