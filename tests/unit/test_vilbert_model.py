@@ -1,5 +1,6 @@
 """ViLBERT behind the contract: regions, order, sizes, and the files its weights come in."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from transformers import BertTokenizerFast
 
 from mmlens.models import MODELS
+from mmlens.models.answers import arrange_answers
 from mmlens.models.base import Edge
 from mmlens.models.inputs import Batch
 from mmlens.models.vilbert_config import VilbertConfig
@@ -410,15 +413,83 @@ def test_a_file_without_the_trunk_is_refused(tmp_path):
     assert len(caught.value.problems) == len(network.state_dict())
 
 
-def test_a_model_takes_published_weights(tmp_path, state):
-    sizes = {key: value for key, value in SMALL.items() if key not in ("v_feature_size",)}
-    model = new_model(sizes=sizes).float()
+def model_of(path, **options):
+    """A model of the small sizes that starts from a file."""
+    arguments = {"vocabulary_size": 30, "max_length": 8, "features": FEATURES, "sizes": SMALL}
+    return MODELS.get("vilbert")(**{**arguments, **options}, weights=str(path)).eval()
+
+
+def single_precision(batch):
+    return replace(batch, image=batch.image.float(), boxes=batch.boxes.float())
+
+
+def test_a_model_starts_from_published_weights(tmp_path, state, capsys):
     torch.save({"model": {f"model.{n}": v for n, v in state.items()}}, tmp_path / "mmf.pth")
-    report = model.load_released(tmp_path / "mmf.pth")
-    assert all(name.startswith("classifier.") for name in report.missing)
+    model = model_of(tmp_path / "mmf.pth")
+    assert all(name.startswith("classifier.") for name in model.report.missing)
+    assert str(model.report) in capsys.readouterr().out
     trunk = {name: value for name, value in state.items() if name.startswith("bert.")}
     for name, value in trunk.items():
         assert torch.equal(model.network.state_dict()[name], value)
-    batch = make_batch()
-    batch = replace(batch, image=batch.image.float(), boxes=batch.boxes.float())
-    assert torch.isfinite(logits_of(model, batch)).all()
+    assert torch.isfinite(logits_of(model, single_precision(make_batch()))).all()
+
+
+def test_sizes_may_lie_beside_the_weights(tmp_path, state):
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "model_type": "vilbert"}))
+    for weights in (tmp_path, tmp_path / "pytorch_model.bin"):
+        assert model_of(weights, sizes=None).network.config == CONFIG
+    with pytest.raises(ValueError, match="v_feature_size: found 6, expected exactly 7"):
+        model_of(tmp_path, sizes=None, features=SimpleNamespace(width=7, grid=None))
+    with pytest.raises(ValueError, match="vocab_size: found 30, expected at least 31"):
+        model_of(tmp_path, sizes=None, vocabulary_size=31)
+    del state["bert.t_pooler.dense.bias"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"no bert\.t_pooler\.dense\.bias"):
+        model_of(tmp_path, sizes=None)
+
+
+def test_the_head_of_answers_is_read_where_its_answers_are_named(tmp_path):
+    """In the published order of its file, whatever that of the run is."""
+    names = [f"answer {k}" for k in range(3129)]
+    torch.manual_seed(0)
+    tasks = VilbertNetwork(replace(CONFIG, task_count=20), HEADS[:4])
+    torch.save(tasks.state_dict(), tmp_path / "tasks.bin")
+    (tmp_path / "label2ans.json").write_text(json.dumps(names))
+    options = {"outputs": 3129, "task": 1, "global_region": False}
+    model = model_of(tmp_path / "tasks.bin", **options, answers=str(tmp_path / "label2ans.json"))
+    batch = single_precision(make_batch())
+    with torch.no_grad():
+        hidden = model.encode(model.embed(batch))
+        fused = tasks.eval().fuse(hidden["text"], hidden["image"])
+        scores = tasks.vil_prediction(fused)
+    close(logits_of(model, batch), scores)
+    arrange_answers(model, names[::-1])
+    close(logits_of(model, batch), scores.flip(1))
+    with pytest.raises(DataError, match="3129 published answers, the run has 3, 1 of them unknown"):
+        arrange_answers(model, ["answer 1", "answer 2", "dog"])
+    unnamed = model_of(tmp_path / "tasks.bin", **options)
+    assert {n for n in unnamed.report.missing if n.startswith("vil_prediction.")} == {
+        f"vil_prediction.{name}" for name in tasks.vil_prediction.state_dict()
+    }
+    assert unnamed.published_answers()[1] is None
+    few = model_of(tmp_path / "tasks.bin", **{**options, "outputs": 4})
+    assert logits_of(few, batch).shape == (2, 4)
+
+
+def test_words_come_from_the_tokenizer_beside_the_weights(tmp_path):
+    """And never from the run, whose words published weights do not know."""
+    entry = MODELS.get("vilbert")
+    vocabulary = {w: k for k, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"])}
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(tmp_path / "bert")
+    for settings in (
+        {"weights": str(tmp_path / "bert" / "weights.pth")},
+        {"weights": str(tmp_path / "weights.pth"), "tokenizer": str(tmp_path / "bert")},
+        {"tokenizer": str(tmp_path / "bert")},
+    ):
+        spec = entry.input_spec(settings, "unused", 20)
+        assert spec.max_length == 20
+        assert spec.tokenizer.encode("a Cat").tokens == ["[CLS]", "[UNK]", "cat", "[SEP]"]
+        assert (spec.pad_id, spec.mask_id, spec.geometry) == (0, 4, None)
+    with pytest.raises(DataError, match=r"holds no tokenizer.json or vocab.txt; set arguments.tok"):
+        entry.input_spec({"weights": str(tmp_path / "weights.pth")}, "unused")

@@ -20,13 +20,19 @@ def build_model(name, settings, data):
     """A model of the registry with fresh weights.
 
     settings : its keyword arguments: the config's section model, and a variant's own
-    data : EncodedSamples, for vocabulary, text length and number of outputs
+    data : EncodedSamples, for vocabulary, text length and answers
     """
     if data.outputs > 1:
         settings = {**settings, "outputs": data.outputs}
-    return MODELS.get(name)(
+    model = MODELS.get(name)(
         vocabulary_size=data.vocabulary_size,
         max_length=data.max_length,
         features=data.features,
         **settings,
     )
+    if data.outputs > 1:
+        # Here, since the workflow imports this package without torch.
+        from .answers import arrange_answers
+
+        arrange_answers(model, data.answers)
+    return model

@@ -153,6 +153,13 @@ class Model(nn.Module, ABC):
     def grad_cam_layers(self):
         """{modality: module} whose output (B, N, D) Grad-CAM reads by default."""
 
+    def published_answers(self):
+        """(linear layer, names), of a head that was read from a file: what its outputs stand for.
+
+        (None, None) where the outputs have no meaning but that of the run.
+        """
+        return None, None
+
     def embed(self, batch):
         """{modality: Tokens} of a Batch: what a perturbation may remove tokens from."""
         embedders = {"text": self.embed_text, "image": self.embed_image}

@@ -135,7 +135,7 @@ class EncodedSamples:
         elif spec.geometry is not None:
             self.pixels = Pixels(unique, spec.geometry)
         self.labels = torch.tensor(self.samples["label"].to_numpy(), dtype=torch.float32)
-        self.outputs = 1 if answers is None else len(answers)
+        self.answers, self.outputs = answers, 1 if answers is None else len(answers)
         if answers is not None:
             self.scores = numbered_scores(self.samples["answers"], answers)
 

@@ -34,7 +34,9 @@ class LoadReport:
         return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
 
 
-def load_released(module, path, *, rename, parts, required, known, adapt=None):
+def load_released(
+    module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None
+):
     """Fill a network with the tensors of a published file; a `LoadReport`.
 
     Parameters
@@ -45,6 +47,8 @@ def load_released(module, path, *, rename, parts, required, known, adapt=None):
     parts : prefixes; of the network's names with such a prefix a file holds all or none
     required : those of `parts` that a file must hold
     known : prefixes of names that a file may hold for which the network has no place
+    fitted : those of `parts` that are not read where a file has them in another size
+    fresh : those of `parts` that keep their fresh weights, whatever the file holds
     adapt : {name in the network: function, tensor of the file -> tensor for the network}
 
     Raises
@@ -58,10 +62,13 @@ def load_released(module, path, *, rename, parts, required, known, adapt=None):
             problems.append(f"{path}: {old_names[new]} and {name} are both {new}; expected one")
         found[new], old_names[new] = tensor, name
     for name in (adapt or {}).keys() & found.keys():
-        fitted = adapt[name](found[name])
-        adapted += [name] if fitted is not found[name] else []
-        found[name] = fitted
+        changed = adapt[name](found[name])
+        adapted += [name] if changed is not found[name] else []
+        found[name] = changed
     expected = module.state_dict(keep_vars=True)
+    left = (*fresh, *(part for part in fitted if not fits(part, found, expected)))
+    unread = [name for name in found if name.startswith(left)]
+    found = {name: tensor for name, tensor in found.items() if name not in unread}
     tied = tied_names(expected)
     for alias, name in tied.items():
         own = found.get(alias)
@@ -96,10 +103,16 @@ def load_released(module, path, *, rename, parts, required, known, adapt=None):
         path=str(path),
         matched=tuple(name for name in taken if old_names.get(name) == name),
         renamed={old: name for old, name in renamed.items() if name in taken},
-        unexpected=tuple(old_names[name] for name in unexpected),
+        unexpected=tuple(old_names[name] for name in [*unexpected, *unread]),
         missing=tuple(missing),
         adapted=tuple(adapted),
     )
+
+
+def fits(part, found, expected):
+    """Whether the tensors of a part have the network's shapes, as far as both have them."""
+    names = [name for name in found if name.startswith(part) and name in expected]
+    return all(found[name].shape == expected[name].shape for name in names)
 
 
 def tied_names(state):

@@ -1,14 +1,12 @@
 """ViLBERT on the cached features of regions: a text stream and a region stream (Lu et al. 2019)."""
 
-from dataclasses import asdict
-
 import torch
-import torch.nn.functional as F
 
 from . import register_model
-from .base import Edge, Layout, Model, Parallel, Span, Tokens
+from .base import Edge, Layout, Parallel, Span, Tokens
+from .regions import RegionModel, check_fits, run_needs, settings_beside, some_region
 from .vilbert_config import VilbertConfig
-from .vilbert_network import VilbertNetwork, with_global_region
+from .vilbert_network import TaskHead, VilbertNetwork, with_global_region
 from .vilbert_weights import load_vilbert
 
 PLACE = 5  # numbers that say where a region lies
@@ -16,8 +14,10 @@ TASK_TOKENS = 20  # of the multi-task model
 
 
 @register_model("vilbert", modalities=("text", "image"), frozen=True)
-class Vilbert(Model):
+class Vilbert(RegionModel):
     """The published network behind the contract, with MMF's classifier of two classes.
+
+    For answers it has the head of the multi-task model in place of the classifier.
 
     The image tokens are the regions themselves, features and places, so that the global region
     knows nothing of a region that is removed: it is computed of those that are left.
@@ -28,16 +28,22 @@ class Vilbert(Model):
     features : FeatureReader
     width, heads : of all layers of the small preset; not used by the published one
     image_size : not used
-    preset : "small" (4 text layers, 2 region layers, 2 exchanges, no dropout) or "published"
-    sizes : {key of VilbertConfig: value}, over those of the preset; the keys of a published
-        config file are known too
+    weights : a published file, or a folder of one; None to start from scratch. A config.json
+        beside it gives the sizes
+    outputs : 1 for the logit of label 1, else the number of answers
+    preset : "small" (4 text layers, 2 region layers, 2 exchanges, no dropout) or "published"; by
+        default published with weights, else small
+    sizes : {key of VilbertConfig: value}, over those of the preset or of the config file, whose
+        keys are known too
     global_region : whether a global region comes first and is what the pooler reads, as in
         Facebook's files; without it, as in MMF's, that is the first, most confident region, and
         an image without regions shows one of zeros
     task : number of the task token to put into the text, for the multi-task model; or None
+    answers : file of the answers that the outputs of vil_prediction in `weights` stand for, in
+        order; without it that head is not read, since its order is not published with it
+    tokenizer : folder of the tokenizer, if it does not lie beside the weights
     """
 
-    masked_words = True
     readouts = (("text", 0), ("image", 0))
 
     def __init__(
@@ -49,27 +55,44 @@ class Vilbert(Model):
         heads=4,
         image_size=None,
         *,
-        preset="small",
+        weights=None,
+        outputs=1,
+        preset=None,
         sizes=None,
         global_region=True,
         task=None,
+        answers=None,
+        tokenizer=None,
     ):
         super().__init__()
-        own = {"vocab_size": vocabulary_size, "v_feature_size": features.width}
-        if preset == "small":
-            own["max_position_embeddings"] = max_length
+        preset = preset or ("small" if weights is None else "published")
+        own = preset_sizes(preset, max_length, width, heads)
+        if weights is None:
+            own |= {"vocab_size": vocabulary_size, "v_feature_size": features.width}
+        else:
+            own |= settings_beside(weights)
         if task is not None:
             own["task_count"] = TASK_TOKENS
-        config = preset_config(preset, width, heads)
-        config = VilbertConfig.from_dict({**asdict(config), **own, **(sizes or {})})
-        check(config, max_length, task)
-        self.grid = features.grid
+        config = VilbertConfig.from_dict({**own, **(sizes or {})})
+        check(config, task)
+        exact = {"v_feature_size": (features.width, "the width of the run's features")}
+        check_fits(self.name, config, run_needs(vocabulary_size, max_length), exact)
+        self.grid, self.outputs = features.grid, outputs
         self.global_region, self.task = global_region, task
-        self.network = VilbertNetwork(config, heads=("words", "classifier"))
+        binary = outputs == 1
+        self.network = VilbertNetwork(config, ("words", "classifier") if binary else ("words",))
+        if not binary:
+            fused, eps = config.bi_hidden_size, config.layer_norm_eps
+            self.network.vil_prediction = TaskHead(fused, 2 * fused, outputs, eps)
+            self.network.vil_prediction.apply(self.network.initialise)
+        if weights is not None:
+            head = "classifier." if binary else "vil_prediction."
+            self.read(load_vilbert, weights, head, answers)
 
-    def load_released(self, path):
-        """Take the trunk, and what else fits, of a published file; a `LoadReport`."""
-        return load_vilbert(self.network, path)
+    def published_answers(self):
+        if self.outputs == 1:
+            return None, None
+        return self.network.vil_prediction.logit_fc[-1], self.answers
 
     def embed_text(self, batch):
         """Tokens of the words; the task's token comes after the first one."""
@@ -92,11 +115,7 @@ class Vilbert(Model):
         """Features, places and valid of all columns of the region stream."""
         values, valid = image.values, image.valid
         if not self.global_region:
-            if not values.shape[1]:  # all were removed
-                values, valid = F.pad(values, (0, 0, 0, 1)), F.pad(valid, (0, 1))
-            none = ~valid.any(1, keepdim=True)
-            values = values.masked_fill(~valid[..., None], 0)
-            valid = torch.cat([valid[:, :1] | none, valid[:, 1:]], 1)
+            values, valid = some_region(values, valid)
         features, places = values[..., :-PLACE], values[..., -PLACE:]
         if self.global_region:
             return with_global_region(features, places, valid)
@@ -110,7 +129,10 @@ class Vilbert(Model):
         return {"text": hidden, "image": seen}
 
     def classify(self, hidden):
-        scores = self.network.classifier(self.network.fuse(hidden["text"], hidden["image"]))
+        fused = self.network.fuse(hidden["text"], hidden["image"])
+        if self.outputs > 1:
+            return self.network.vil_prediction(fused)
+        scores = self.network.classifier(fused)
         return scores[:, 1] - scores[:, 0]
 
     def word_logits(self, hidden, tokens):
@@ -156,40 +178,36 @@ class Vilbert(Model):
         return {"text": last.t_output.LayerNorm, "image": last.v_output.LayerNorm}
 
 
-def preset_config(preset, width, heads):
-    """The sizes of a preset; ValueError if there is none of that name."""
+def preset_sizes(preset, max_length, width, heads):
+    """{key of VilbertConfig: value} of a preset; ValueError if there is none of that name."""
     if preset == "published":
-        return VilbertConfig()
+        return {}
     if preset != "small":
         raise ValueError(f"preset: found {preset!r}, expected small or published")
-    return VilbertConfig(
-        hidden_size=width,
-        num_hidden_layers=4,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        v_hidden_size=width,
-        v_num_hidden_layers=2,
-        v_num_attention_heads=heads,
-        v_intermediate_size=width,
-        bi_hidden_size=width,
-        bi_num_attention_heads=heads,
-        v_biattention_id=(0, 1),
-        t_biattention_id=(2, 3),
+    return {
+        "max_position_embeddings": max_length,
+        "hidden_size": width,
+        "num_hidden_layers": 4,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "v_hidden_size": width,
+        "v_num_hidden_layers": 2,
+        "v_num_attention_heads": heads,
+        "v_intermediate_size": width,
+        "bi_hidden_size": width,
+        "bi_num_attention_heads": heads,
+        "v_biattention_id": (0, 1),
+        "t_biattention_id": (2, 3),
         # With the published 0.1, 4 epochs of generated data taught it nothing.
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=width**-0.5,
-    )
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": width**-0.5,
+    }
 
 
-def check(config, max_length, task):
-    """ValueError if texts, task or classes do not fit the sizes."""
+def check(config, task):
+    """ValueError if task or classes do not fit the sizes."""
     problems = []
-    if max_length > config.max_position_embeddings:
-        problems.append(
-            f"max_position_embeddings: found {config.max_position_embeddings}, expected at least "
-            f"{max_length}, the length of the run's texts"
-        )
     if task is not None and not 0 <= task < config.task_count:
         problems.append(f"task: found {task}, expected 0 to {config.task_count - 1}")
     if config.num_labels != 2:

@@ -22,6 +22,7 @@ SAME = {
 REMARKS = (
     *("bi_intermediate_size", "max_regions_official", "max_regions_mmf"),
     *("seed_weights", "seed_inputs", "seed_extra"),
+    *("architectures", "dtype", "model_type", "torch_dtype", "transformers_version"),
 )
 
 

@@ -20,11 +20,12 @@ HEADS = (
 POSITIONS = "bert.embeddings.position_ids"
 
 
-def load_vilbert(network, path):
+def load_vilbert(network, path, fitted=(), fresh=()):
     """Fill a `VilbertNetwork` with a published file; a `LoadReport`.
 
     Heads that the network lacks are not read, and heads that the file lacks keep their fresh
-    weights. The multi-task file needs a network with its 20 task tokens.
+    weights. The multi-task file needs a network with its 20 task tokens. fitted, fresh : see
+    `load_released`.
 
     Raises
     ------
@@ -38,6 +39,8 @@ def load_vilbert(network, path):
         parts=("bert.", *HEADS),
         required=("bert.",),
         known=(*HEADS, POSITIONS),
+        fitted=fitted,
+        fresh=fresh,
     )
 
 

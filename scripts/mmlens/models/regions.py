@@ -1,0 +1,154 @@
+"""What the published models on cached regions share: their words, sizes and weights."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from ..table import DataError
+from .answers import read_answers
+from .base import Model
+
+# Files of a checkpoint folder that hold a tokenizer.
+TOKENIZERS = ("tokenizer.json", "vocab.txt")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SETTINGS = "config.json"
+
+
+class RegionModel(Model):
+    """Base of the models that read regions of a detector and, published, the words of BERT."""
+
+    masked_words = True
+    report = None  # the `LoadReport` of a model that started from published weights
+    answers = None  # what the outputs of its head stand for, in order, if that was read
+
+    @classmethod
+    def input_spec(cls, settings, tokenizer, max_length=None):
+        folder = tokenizer_folder(cls.name, settings)
+        if folder is None:
+            return super().input_spec(settings, tokenizer, max_length)
+        # Here, since a job without published words need not wait for transformers.
+        from .stock import checkpoint_inputs
+
+        return checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, pixels=False)
+
+    def read(self, load, weights, head, answers=None, published=None):
+        """Fill the network with published weights, and say what was read.
+
+        A head of two classes is read where the file has one of that size, a head of answers only
+        if it is known what its outputs stand for: of another it would be worth nothing.
+
+        Parameters
+        ----------
+        load : function of network, path, fitted and fresh, as in `load_released`, -> `LoadReport`
+        weights : folder or file
+        head : prefix of the head's names in the network
+        answers : file that names the answers of a head that must fit
+        published : names of the answers of a head that is read if it fits
+        """
+        names = published if answers is None else read_answers(answers)
+        unnamed = self.outputs > 1 and names is None
+        self.report = load(
+            self.network,
+            weights_file(weights),
+            fitted=(head,) if answers is None else (),
+            fresh=(head,) if unnamed else (),
+        )
+        print(self.report)
+        if not any(name.startswith(head) for name in self.report.missing):
+            self.answers = names
+
+
+def tokenizer_folder(model, settings):
+    """Folder of the tokenizer that a model's settings ask for; None for the run's own.
+
+    It is the argument tokenizer, or what lies beside the weights.
+
+    Raises
+    ------
+    DataError if there is none: published weights know nothing of the run's own words.
+    """
+    weights, named = settings.get("weights"), settings.get("tokenizer")
+    if weights is None and named is None:
+        return None
+    folder = Path(named) if named is not None else folder_of(weights)
+    if any((folder / name).is_file() for name in TOKENIZERS):
+        return folder
+    problem = (
+        f"{model}: {folder} holds no {' or '.join(TOKENIZERS)}; set arguments.tokenizer to the "
+        "folder of the tokenizer that the weights were trained with (bert-base-uncased)"
+    )
+    raise DataError("variants", [problem])
+
+
+def folder_of(weights):
+    """The folder that weights, a folder or a file, lie in."""
+    return Path(weights) if Path(weights).is_dir() else Path(weights).parent
+
+
+def weights_file(weights):
+    """Path of the file of weights, which may be a folder of save_pretrained; DataError if none."""
+    path = Path(weights)
+    if not path.is_dir():
+        return path  # `read_content` says if there is none
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise DataError("weights", [f"{path}: holds no {' or '.join(WEIGHTS)}; download it again"])
+
+
+def settings_beside(weights):
+    """Content of the config.json that lies beside weights; {} if there is none."""
+    path = folder_of(weights) / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("weights", [f"{path}: {error}; expected JSON"]) from None
+
+
+def check_fits(model, config, least=None, exact=None):
+    """ValueError naming every size of a config that does not fit the run.
+
+    least, exact : {key of the config: (number that it must be or exceed, what that is)}
+    """
+    problems = [
+        f"{key}: found {getattr(config, key)}, expected {how} {wanted}, {what}"
+        for how, needs in (("at least", least or {}), ("exactly", exact or {}))
+        for key, (wanted, what) in needs.items()
+        if getattr(config, key) < wanted or (how == "exactly" and getattr(config, key) != wanted)
+    ]
+    if problems:
+        raise ValueError(f"{model}: " + "; ".join(problems))
+
+
+def run_needs(vocabulary_size, max_length):
+    """What every config must have at least, for `check_fits`."""
+    return {
+        "vocab_size": (vocabulary_size, "the number of words of the tokenizer"),
+        "max_position_embeddings": (max_length, "the length of the run's texts"),
+    }
+
+
+def some_region(values, valid):
+    """Regions such that every sample has one: one of zeros where there is none.
+
+    values : (B, N, F); valid : bool (B, N), False for padding, which comes out as zeros
+
+    Returns
+    -------
+    both, with N or, if that is 0, one region
+    """
+    if not values.shape[1]:  # all were removed
+        values, valid = F.pad(values, (0, 0, 0, 1)), F.pad(valid, (0, 1))
+    none = ~valid.any(1, keepdim=True)
+    values = values.masked_fill(~valid[..., None], 0)
+    return values, torch.cat([valid[:, :1] | none, valid[:, 1:]], 1)
+
+
+def additive_mask(valid, dtype):
+    """Bool (B, N) -> (B, 1, 1, N): 0, or the lowest number where a score must not count."""
+    mask = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
+    return mask.masked_fill(~valid, torch.finfo(dtype).min)[:, None, None, :]
