@@ -171,8 +171,8 @@ def test_unknown_model_and_kind_name_the_known_ones():
     problems = problems_of(config_with({"models": ["vilt_scratch", "clip_scrath"]}))
     assert problems == [
         "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
-        "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, text_only, "
-        "vilbert, vilbert_scratch, vilt_scratch"
+        "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, lxmert, "
+        "text_only, vilbert, vilbert_scratch, vilt_scratch, visual_bert"
     ]
     config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})
     (problem,) = problems_of(config)

@@ -491,5 +491,5 @@ def test_words_come_from_the_tokenizer_beside_the_weights(tmp_path):
         assert spec.max_length == 20
         assert spec.tokenizer.encode("a Cat").tokens == ["[CLS]", "[UNK]", "cat", "[SEP]"]
         assert (spec.pad_id, spec.mask_id, spec.geometry) == (0, 4, None)
-    with pytest.raises(DataError, match=r"holds no tokenizer.json or vocab.txt; set arguments.tok"):
+    with pytest.raises(DataError, match=r"holds no tokenizer \(tokenizer.json\); set arg"):
         entry.input_spec({"weights": str(tmp_path / "weights.pth")}, "unused")

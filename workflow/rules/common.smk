@@ -83,7 +83,8 @@ def with_imports(module):
 
 def torch_library(models, *parts):
     """`library` of a job that computes with these models."""
-    base = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]
+    base = ["device.py", "weights.py"]
+    base += [f"datasets/{name}.py" for name in ("answers", "images", "vocabulary")]
     base += [f"features/{name}.py" for name in ("__init__", "base", "normalise")]
     if any(is_frozen(config, model) for model in models):
         base += [f"features/{name}.py" for name in ("reader", "store")]

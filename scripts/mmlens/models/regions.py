@@ -10,8 +10,8 @@ from ..table import DataError
 from .answers import read_answers
 from .base import Model
 
-# Files of a checkpoint folder that hold a tokenizer.
-TOKENIZERS = ("tokenizer.json", "vocab.txt")
+# Files of a folder that a tokenizer can be read from: one, or several that need each other.
+TOKENIZERS = (("tokenizer.json",), ("tokenizer_config.json",), ("vocab.txt", "config.json"))
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SETTINGS = "config.json"
 
@@ -73,11 +73,11 @@ def tokenizer_folder(model, settings):
     if weights is None and named is None:
         return None
     folder = Path(named) if named is not None else folder_of(weights)
-    if any((folder / name).is_file() for name in TOKENIZERS):
+    if any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
         return folder
     problem = (
-        f"{model}: {folder} holds no {' or '.join(TOKENIZERS)}; set arguments.tokenizer to the "
-        "folder of the tokenizer that the weights were trained with (bert-base-uncased)"
+        f"{model}: {folder} holds no tokenizer (tokenizer.json); set arguments.tokenizer to the "
+        "folder of the one that the weights were trained with, that of bert-base-uncased"
     )
     raise DataError("variants", [problem])
 
