@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED
-from safetensors.torch import load_file
 from torch import nn
 
 from mmlens.explanation.capture import recorded

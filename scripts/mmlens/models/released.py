@@ -34,9 +34,7 @@ class LoadReport:
         return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
 
 
-def load_released(
-    module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None
-):
+def load_released(module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None):
     """Fill a network with the tensors of a published file; a `LoadReport`.
 
     Parameters
