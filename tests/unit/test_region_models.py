@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from mmlens.models import MODELS
 from mmlens.models.answers import arrange_answers, read_answers
 from mmlens.perturbation.engine import Subsets
+from mmlens.perturbation.judges import BinaryJudge
 from mmlens.table import DataError
 from mmlens.weights import load_weights, save_weights
 
@@ -75,7 +77,8 @@ def test_the_perturbation_removes_words_and_regions_to_the_last(name):
         for sample in range(3):
             for kept in ((), range(count)):
                 subsets.request(sample, kept)
-        found = torch.from_numpy(subsets.evaluate(model, tokens, modality, batch_size=4))
+        judge = BinaryJudge(pd.DataFrame({"label": 1, "prediction": 1, "threshold": [0.5] * 3}))
+        found = torch.from_numpy(subsets.evaluate(model, tokens, modality, 4, judge)[:, 2])
         found = found.unflatten(0, (3, 2))
         close(found[:, 1], logits_of(model, make_batch()))
         assert not torch.isclose(found[:, 0], found[:, 1]).any()
