@@ -72,14 +72,14 @@ def test_a_removed_region_leaves_no_trace(name, left):
 def test_the_perturbation_removes_words_and_regions_to_the_last(name):
     model = new_model(name)
     tokens = model.embed(make_batch())
+    judge = BinaryJudge(pd.DataFrame({"label": [1] * 3, "prediction": 1, "threshold": 0.5}))
     for modality, count in (("image", 5), ("text", 4)):
         subsets = Subsets()
         for sample in range(3):
             for kept in ((), range(count)):
                 subsets.request(sample, kept)
-        judge = BinaryJudge(pd.DataFrame({"label": 1, "prediction": 1, "threshold": [0.5] * 3}))
-        found = torch.from_numpy(subsets.evaluate(model, tokens, modality, 4, judge)[:, 2])
-        found = found.unflatten(0, (3, 2))
+        scores = subsets.evaluate(model, tokens, modality, 4, judge)
+        found = torch.from_numpy(scores[:, 2]).unflatten(0, (3, 2))
         close(found[:, 1], logits_of(model, make_batch()))
         assert not torch.isclose(found[:, 0], found[:, 1]).any()
         if modality == "image":
@@ -120,6 +120,20 @@ def test_dropout_works_in_training_only(name):
     before = logits_of(model, batch)
     assert not torch.equal(logits_of(model.train(), batch), before)
     assert torch.equal(logits_of(model.eval(), batch), before)
+
+
+def test_layers_of_visual_bert_can_be_computed_again():
+    """Those of lxmert cannot, and say so."""
+    batch, gradients = make_batch(), []
+    for again in (False, True):
+        model = new_model("visual_bert").train()
+        if again:
+            model.checkpoint_gradients()
+        model(model.embed(batch)).sum().backward()
+        gradients.append(model.network.visual_bert.embeddings.visual_projection.weight.grad)
+    close(*gradients)
+    with pytest.raises(ValueError, match="lxmert has no layers that can be computed again"):
+        new_model("lxmert").checkpoint_gradients()
 
 
 @named
