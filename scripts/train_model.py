@@ -49,8 +49,8 @@ data = EncodedSamples(
 )
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)
-if inputs.stem and model.image.stem is not None:
-    load_weights(inputs.stem[0], model.image.stem)
+if inputs.stem and model.stem is not None:
+    load_weights(inputs.stem[0], model.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)
     history = train(model, data, params.training, seed=seed, device=device, state_path=state_path)

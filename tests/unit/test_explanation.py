@@ -34,6 +34,7 @@ VARIANTS["vilbert_first_region"] = ("vilbert", {"global_region": False})
 MAPS |= dict.fromkeys(("vilbert", *VARIANTS), 4 + 2 + 2 * 2)
 VARIANTS["meter_encoded"] = ("meter", {"image_tokens": "encoded"})
 MAPS |= {"meter": 2 + 2 + 2 * 4, "meter_encoded": 2 + 2 * 4}
+MAPS |= {"vilt": 4}
 MAPS |= {"lxmert": 2 + 1 + 2 * 4, "visual_bert": 4}
 NAMES = list(MAPS)
 FEATURES = SimpleNamespace(width=6, grid=None)  # of nine regions, some of them padding

@@ -110,7 +110,10 @@ class Model(nn.Module, ABC):
     Attributes
     ----------
     grid : (rows, columns) of the image patches; None for regions of any place and size
+    stem : the convolutional stem that may start pretrained, or None
     """
+
+    stem = None
 
     modalities = ("text", "image")
     frozen = False  # whether the model reads cached features instead of pixels
@@ -241,6 +244,11 @@ class ScratchModel(Model):
     @abstractmethod
     def build(self, width, heads):
         """Create the layers after the embeddings."""
+
+    @property
+    def stem(self):
+        """The stem of the image embedding, if there is one."""
+        return self.image.stem if "image" in self.modalities and not self.frozen else None
 
     def embed_text(self, batch):
         """Tokens of the words."""

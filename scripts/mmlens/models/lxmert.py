@@ -14,8 +14,7 @@ from .regions import (
     some_region,
 )
 from .released import load_released
-from .stock import difference
-from .stock_regions import CLASSES, probabilities, region_config, stock_name
+from .stock import CLASSES, difference, probabilities, stock_config, stock_name
 
 BOX = 4  # numbers that say where a region lies
 ANSWERS = 3129  # of the head that was fine-tuned for VQA v2
@@ -65,7 +64,7 @@ class Lxmert(RegionModel):
     ):
         super().__init__()
         run = small_sizes(vocabulary_size, max_length, features.width, width, heads)
-        config = region_config(LxmertConfig, weights, {}, run, sizes)
+        config = stock_config(LxmertConfig, weights, {}, run, sizes)
         layers = dict.fromkeys(("l_layers", "r_layers", "x_layers"), (1, "one layer"))
         check_fits(
             self.name,

@@ -96,9 +96,8 @@ class Meter(Model):
         return replace(spec, geometry=geometry, mean=mean, std=std)
 
     @property
-    def image(self):
-        """The part that holds the stem, or None in the place of it."""
-        return self.network.visual
+    def stem(self):
+        return self.network.visual.stem
 
     def embed_text(self, batch):
         """Tokens of the words."""

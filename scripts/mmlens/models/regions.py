@@ -1,27 +1,21 @@
 """What the published models on cached regions share: their words, sizes and weights."""
 
-import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from ..table import DataError
-from .answers import read_answers
-from .base import Model
+from .released import ReleasedModel, folder_of
 
 # Files of a folder that a tokenizer can be read from: one, or several that need each other.
 TOKENIZERS = (("tokenizer.json",), ("tokenizer_config.json",), ("vocab.txt", "config.json"))
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-SETTINGS = "config.json"
 
 
-class RegionModel(Model):
+class RegionModel(ReleasedModel):
     """Base of the models that read regions of a detector and, published, the words of BERT."""
 
     masked_words = True
-    report = None  # the `LoadReport` of a model that started from published weights
-    answers = None  # what the outputs of its head stand for, in order, if that was read
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
@@ -32,32 +26,6 @@ class RegionModel(Model):
         from .stock import checkpoint_inputs
 
         return checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, pixels=False)
-
-    def read(self, load, weights, head, answers=None, published=None):
-        """Fill the network with published weights, and say what was read.
-
-        A head of two classes is read where the file has one of that size, a head of answers only
-        if it is known what its outputs stand for: of another it would be worth nothing.
-
-        Parameters
-        ----------
-        load : function of network, path, fitted and fresh, as in `load_released`, -> `LoadReport`
-        weights : folder or file
-        head : prefix of the head's names in the network
-        answers : file that names the answers of a head that must fit
-        published : names of the answers of a head that is read if it fits
-        """
-        names = published if answers is None else read_answers(answers)
-        unnamed = self.outputs > 1 and names is None
-        self.report = load(
-            self.network,
-            weights_file(weights),
-            fitted=(head,) if answers is None else (),
-            fresh=(head,) if unnamed else (),
-        )
-        print(self.report)
-        if not any(name.startswith(head) for name in self.report.missing):
-            self.answers = names
 
 
 def tokenizer_folder(model, settings):
@@ -80,33 +48,6 @@ def tokenizer_folder(model, settings):
         "folder of the one that the weights were trained with, that of bert-base-uncased"
     )
     raise DataError("variants", [problem])
-
-
-def folder_of(weights):
-    """The folder that weights, a folder or a file, lie in."""
-    return Path(weights) if Path(weights).is_dir() else Path(weights).parent
-
-
-def weights_file(weights):
-    """Path of the file of weights, which may be a folder of save_pretrained; DataError if none."""
-    path = Path(weights)
-    if not path.is_dir():
-        return path  # `read_content` says if there is none
-    for name in WEIGHTS:
-        if (path / name).is_file():
-            return path / name
-    raise DataError("weights", [f"{path}: holds no {' or '.join(WEIGHTS)}; download it again"])
-
-
-def settings_beside(weights):
-    """Content of the config.json that lies beside weights; {} if there is none."""
-    path = folder_of(weights) / SETTINGS
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError("weights", [f"{path}: {error}; expected JSON"]) from None
 
 
 def check_fits(model, config, least=None, exact=None):

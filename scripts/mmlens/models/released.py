@@ -1,11 +1,18 @@
 """Published weights: what a file holds is matched to a network by name and shape, and reported."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ..table import DataError
 from ..weights import read_content, state_of
+from .answers import read_answers
+from .base import Model
+
+SETTINGS = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,66 @@ class LoadReport:
         lines += [f"  not read: {name}" for name in self.unexpected]
         lines += [f"  made to fit: {name}" for name in self.adapted]
         return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
+
+
+class ReleasedModel(Model):
+    """Base of the models that may start from published weights."""
+
+    report = None  # the `LoadReport` of a model that did
+    answers = None  # what the outputs of its head stand for, in order, if that was read
+
+    def read(self, load, weights, head, answers=None, published=None):
+        """Fill the network with published weights, and say what was read.
+
+        A head of two classes is read where the file has one of that size, a head of answers only
+        if it is known what its outputs stand for: of another it would be worth nothing.
+
+        Parameters
+        ----------
+        load : function of network, path, fitted and fresh, as in `load_released`, -> `LoadReport`
+        weights : folder or file
+        head : prefix of the head's names in the network
+        answers : file that names the answers of a head that must fit
+        published : names of the answers of a head that is read if it fits
+        """
+        names = published if answers is None else read_answers(answers)
+        unnamed = self.outputs > 1 and names is None
+        self.report = load(
+            self.network,
+            weights_file(weights),
+            fitted=(head,) if answers is None else (),
+            fresh=(head,) if unnamed else (),
+        )
+        print(self.report)
+        if not any(name.startswith(head) for name in self.report.missing):
+            self.answers = names
+
+
+def weights_file(weights):
+    """Path of the file of weights, which may be a folder of save_pretrained; DataError if none."""
+    path = Path(weights)
+    if not path.is_dir():
+        return path  # `read_content` says if there is none
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise DataError("weights", [f"{path}: holds no {' or '.join(WEIGHTS)}; download it again"])
+
+
+def folder_of(weights):
+    """The folder that weights, a folder or a file, lie in."""
+    return Path(weights) if Path(weights).is_dir() else Path(weights).parent
+
+
+def settings_beside(weights):
+    """Content of the config.json that lies beside weights; {} if there is none."""
+    path = folder_of(weights) / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("weights", [f"{path}: {error}; expected JSON"]) from None
 
 
 def load_released(module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None):

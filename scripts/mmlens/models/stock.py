@@ -1,19 +1,21 @@
 """What the models built of unmodified classes of transformers share."""
 
+from dataclasses import fields
 from pathlib import Path
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from ..features.vision_transformers import read_processor
+from ..registry import unknown
 from ..table import DataError
-from .base import Model
 from .inputs import InputSpec, own_inputs
-from .released import LoadReport
+from .released import LoadReport, ReleasedModel, settings_beside
 
+CLASSES = 2  # of a binary head, whose logit is the difference of their scores
 MOST_TOKENS = 128  # of a text, where nothing else is asked for
 
 
-class StockModel(Model):
+class StockModel(ReleasedModel):
     """Base of the models whose `network` is a stock class, perhaps with a head of our own.
 
     The network is used as it is: its submodules are called in the order of its own forward pass,
@@ -93,3 +95,53 @@ def load_network(architecture, folder, heads=(), **options):
 def difference(scores):
     """Logit (B,) of label 1 from the scores (B, 2) of a two-class head."""
     return scores[:, 1] - scores[:, 0]
+
+
+def stock_config(config_class, weights, published, run, sizes):
+    """A config of transformers: what lies beside the weights, or else what follows from the run.
+
+    Parameters
+    ----------
+    config_class : its defaults are the published sizes
+    weights : folder or file, or None
+    published : {key: value}, where the published files differ from these defaults
+    run : {key: value}, sizes of a network that starts from scratch
+    sizes : {key: value} over all others, or None
+
+    Raises
+    ------
+    ValueError naming every key of `sizes` that is unknown; DataError if the weights are those of
+    another architecture.
+    """
+    shared = {field.name for field in fields(PreTrainedConfig)}
+    known = [field.name for field in fields(config_class) if field.name not in shared]
+    problems = [unknown("key", key, known) for key in sizes or {} if key not in known]
+    if problems:
+        raise ValueError("sizes: " + "; ".join(problems))
+    values = run if weights is None else {**published, **settings_beside(weights)}
+    found = values.get("model_type", config_class.model_type)
+    if found != config_class.model_type:
+        problem = f"{weights}: model_type: found {found}, expected {config_class.model_type}"
+        raise DataError("weights", [problem])
+    return config_class.from_dict({**values, **(sizes or {})})
+
+
+def stock_name(name, base):
+    """A name in the file of any class of one architecture, in its classes with heads.
+
+    base : prefix of the trunk in these, such as "lxmert"
+    """
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    if name.startswith("bert."):
+        return f"{base}.{name.removeprefix('bert.')}"
+    return f"{base}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def probabilities(attention):
+    """The leaf that the map of an attention module of transformers passes: its dropout.
+
+    These modules return their maps only in part, and never while they train.
+    """
+    return attention.dropout

@@ -10,8 +10,7 @@ from . import register_model
 from .base import Edge, Layout, Span, Tokens
 from .regions import RegionModel, additive_mask, check_fits, run_needs
 from .released import load_released
-from .stock import difference
-from .stock_regions import CLASSES, probabilities, region_config, stock_name
+from .stock import CLASSES, difference, probabilities, stock_config, stock_name
 
 # Sizes of the published files that are not the defaults of VisualBertConfig.
 PUBLISHED = {"visual_embedding_dim": 2048, "pad_token_id": PAD}
@@ -67,7 +66,7 @@ class VisualBert(RegionModel):
     ):
         super().__init__()
         run = small_sizes(vocabulary_size, max_length, features.width, width, heads)
-        config = region_config(VisualBertConfig, weights, PUBLISHED, run, sizes)
+        config = stock_config(VisualBertConfig, weights, PUBLISHED, run, sizes)
         check_fits(
             self.name,
             config,
