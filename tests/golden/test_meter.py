@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED
+from safetensors.torch import save_file
 from torch import nn
 
-from mmlens.explanation.capture import recorded
-from mmlens.models import meter_network
+from mmlens.explanation.capture import capture, recorded
+from mmlens.models import get_model, meter_network
+from mmlens.models.inputs import Batch
 from mmlens.models.layers import DotProductAttention
 from mmlens.models.meter_config import MeterConfig
 from mmlens.models.meter_network import MeterNetwork, QuickGELU
@@ -225,3 +227,47 @@ def test_full_size_networks_have_the_names_and_shapes_of_the_published_files(man
         del unused["text_transformer.embeddings.position_ids"]  # a buffer
         left_out = sum(int(np.prod(shape)) for shape in unused.values())
         assert sum(p.numel() for p in network.parameters()) + left_out == PARAMETERS
+
+
+MAPS = SHARED / "golden/explanations"
+
+
+@pytest.mark.skipif(not MAPS.is_dir(), reason=f"{MAPS} is missing")
+def test_attention_maps_and_their_gradients_are_those_of_the_published_code(tmp_path):
+    """Of a small VQA model with weights of its own, at the explained answer."""
+    arrays = dict(np.load(MAPS / "model_small.npz"))
+    meter = json.loads(bytes(arrays.pop("config_json")))
+    save_file({name: torch.from_numpy(a) for name, a in arrays.items()}, tmp_path / "w.safetensors")
+    names = ("hidden_size", "num_top_layer", "num_heads", "mlp_ratio", "image_size", "patch_size")
+    sizes = {name: meter[name] for name in names} | {"text_hidden_size": 32}
+    sizes |= {"text_num_hidden_layers": 4, "text_num_attention_heads": 2, "vision_width": 64}
+    sizes |= {"text_intermediate_size": 128, "text_max_position_embeddings": 64}
+    sizes |= {"vision_layers": 3, "vision_heads": 1}
+    model = get_model("meter")(120, 8, weights=tmp_path / "w.safetensors", outputs=40, sizes=sizes)
+    golden = np.load(MAPS / "explain_small.npz")
+    samples = [f"s{k}" for k in range(4)]
+    ids, pixels, target, logits = (
+        torch.from_numpy(np.stack([golden[f"{sample}/{name}"] for sample in samples]))
+        for name in ("text_ids", "image_pixels", "argmax", "logits")
+    )
+    shown = torch.ones(ids.shape, dtype=torch.bool)
+    batch = Batch(ids.long(), shown, shown, pixels.double(), torch.arange(4))
+    seen = capture(model.double().eval(), batch, samples, target.long())
+    torch.testing.assert_close(seen.logits, logits.double(), rtol=1e-5, atol=TOLERANCE)
+    towers = [m for step in seen.steps[2:6] for m in step]  # after the two layers of patches
+    sites = [f"textenc/{k}" for k in range(4)]
+    for k, step in enumerate(seen.steps[6:]):
+        towers += step
+        sites += [
+            f"{site}/{k}" for site in ("text_self", "text_cross", "image_self", "image_cross")
+        ]
+    assert len(sites) == len(towers) == 4 + 3 * 4
+    for site, found in zip(sites, towers, strict=True):
+        for row, sample in enumerate(samples):
+            attention, gradient = (golden[f"{sample}/{kind}/{site}"] for kind in ("attn", "grad"))
+            relevance = np.maximum(attention * gradient, 0).mean(0)
+            error = np.abs(found.attention[row].numpy() - attention.mean(0)).max()
+            assert error < TOLERANCE, site
+            error = np.abs(found.relevance[row].numpy() - relevance).max()
+            # Gradients of the reference are those of float32.
+            assert error < 2e-4 * max(relevance.max(), 0.01), site
