@@ -1,8 +1,11 @@
 """Train one model with one seed, choose checkpoint and threshold on val, predict val and test."""
 
+import os
 import sys
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+# Processes that train together share the log of the one that started them.
+mode = "a" if "LOCAL_RANK" in os.environ else "w"
+sys.stderr = sys.stdout = open(snakemake.log[0], mode, buffering=1)
 
 from functools import partial
 from pathlib import Path
@@ -20,12 +23,16 @@ from mmlens.table import read_samples, read_table, task_of, write_csv, write_par
 from mmlens.training.cost import model_cost
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
+from mmlens.training.processes import join_processes, launch
 from mmlens.training.state import remove_state
 from mmlens.training.zero_shot import class_logits
 from mmlens.weights import load_weights, save_weights
 
 seed = int(snakemake.wildcards.seed)
 params, inputs, output = snakemake.params, snakemake.input, snakemake.output
+if params.training["processes"] > 1 and mode == "w":
+    # Each runs this script, in the form that Snakemake gave it; the first one writes.
+    raise SystemExit(launch(__real_file__, params.training["processes"]))
 effective = {
     "model": params.model,
     "training": params.training,
@@ -53,7 +60,13 @@ if inputs.stem and model.stem is not None:
     load_weights(inputs.stem[0], model.stem)
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device)
-    history = train(model, data, params.training, seed=seed, device=device, state_path=state_path)
+    processes = join_processes(device)
+    history = train(
+        model, data, params.training, seed=seed, device=device, state_path=state_path,
+        processes=processes,
+    )  # fmt: skip
+    if not processes.is_first:
+        raise SystemExit
     threshold = None
     if task == "binary":
         rows = data.split("val")

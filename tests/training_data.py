@@ -28,6 +28,8 @@ from mmlens.models import build_model
 from mmlens.models.inputs import EncodedSamples, own_inputs
 from mmlens.table import read_samples, write_csv
 from mmlens.training.loop import train
+from mmlens.training.objective import batch_loss
+from mmlens.training.processes import ALONE
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")["properties"]["training"]
 SIZE = {"width": 16, "heads": 2, "image_size": 96}
@@ -42,6 +44,10 @@ def settings(**keys):
 # Everything that an interruption could lose: random words, dropout, averaged weights, a group of
 # batches, the best epoch so far.
 EXACT_SETTINGS = settings(epochs=3, batch_size=8, accumulate=2, ema=0.9, buckets=True, save_every=1)
+
+# Halves of 9 samples differ in size, and the last batch has 3. With a small eps Adam would make
+# steps of full length of the rounding errors of gradients that are 0.
+TOGETHER = settings(epochs=2, batch_size=9, accumulate=2, processes=2, save_every=1, eps=0.01)
 
 
 def write_data(root, quads=None):
@@ -63,7 +69,7 @@ def read_data(root):
 
 
 def new_model(data, name="vilt_scratch", dropout=0.0):
-    """A model with fresh weights; dropout for vilt_scratch only."""
+    """A model with fresh weights; dropout for those with a final norm."""
     torch.manual_seed(0)
     model = build_model(name, SIZE, data)
     if dropout:
@@ -76,6 +82,18 @@ def train_exactly(data, state_path):
     model = new_model(data, dropout=0.1)
     train(model, data, EXACT_SETTINGS, seed=3, device="cpu", state_path=Path(state_path))
     return model
+
+
+def joint_gradient(model, data, processes=ALONE):
+    """Gradient of a batch of 7 samples that the processes share, one parameter of it unused."""
+    model.unused = nn.Parameter(torch.ones(3))
+    generator = torch.Generator().manual_seed(0)
+    index = data.split("train")[:7]
+    part, share = processes.part(len(index))
+    loss = batch_loss(model, data, index, TOGETHER, generator, "cpu", part) * share
+    loss.backward()
+    processes.add_gradients(model.parameters())
+    return {name: p.grad for name, p in model.named_parameters()}
 
 
 def send_in_step(name, step):

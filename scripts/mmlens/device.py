@@ -30,6 +30,8 @@ def torch_device(setting, threads=1):
         )
     if setting == "cpu" or not torch.cuda.is_available():
         yield torch.device("cpu")
+    elif "LOCAL_RANK" in os.environ:  # one of several processes of a job, on a GPU each
+        yield torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     elif "SLURM_JOB_ID" in os.environ or torch.cuda.device_count() == 1:
         yield torch.device("cuda", 0)
     else:

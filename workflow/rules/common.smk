@@ -159,6 +159,11 @@ def training_settings(wildcards):
     return ordered(config["training_of"].get(wildcards.model, config["training"]))
 
 
+def training_processes(wildcards):
+    """Processes that train one model together, each on a core or a GPU of its own."""
+    return training_settings(wildcards)["processes"]
+
+
 def is_downloaded():
     """Whether the raw files of this run's data set are downloaded: nobody says where they are."""
     dataset = config["dataset"]

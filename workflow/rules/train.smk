@@ -29,9 +29,9 @@ rule train_model:
     priority: 1
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: training_processes
     resources:
-        gpu=1,
+        gpu=training_processes,
         mem_mb=3000,
         runtime=60,
     params:

@@ -11,13 +11,14 @@ from .adapters import add_adapters, merge_adapters
 from .batches import epoch_batches
 from .objective import batch_loss, check_objective
 from .optimisation import build_average, build_optimizer, build_schedule
+from .processes import ALONE
 from .selection import is_stopped, selection_score, validate
 from .state import TrainingState, postponed_sigterm
 
 TERMINATED = 143  # exit status of a process that SIGTERM ended: 128 + 15
 
 
-def train(model, data, settings, *, seed, device, state_path):
+def train(model, data, settings, *, seed, device, state_path, processes=ALONE):
     """Train on the split train, select on the split val.
 
     The state is saved after every epoch and, on demand, after every so many steps, with that of the
@@ -31,6 +32,7 @@ def train(model, data, settings, *, seed, device, state_path):
     settings : the config's section training
     state_path : file that carries the state of an unfinished training over a kill; `remove_state`
         deletes it when what came of it is saved
+    processes : Processes that train this model together
 
     Returns
     -------
@@ -56,7 +58,7 @@ def train(model, data, settings, *, seed, device, state_path):
     optimizer = build_optimizer(model, settings, device)
     schedule = build_schedule(optimizer, steps, settings)
     average = build_average(model, settings["ema"])
-    state = TrainingState(state_path, model, optimizer, schedule, average)
+    state = TrainingState(state_path, model, optimizer, schedule, average, processes)
     state.resume(device)
     with postponed_sigterm() as is_terminated:
         for epoch in range(state.epoch, math.ceil(steps / per_epoch)):
@@ -64,15 +66,18 @@ def train(model, data, settings, *, seed, device, state_path):
                 print(f"no better {settings['select']} for {settings['patience']} epochs")
                 break
             generator = torch.Generator().manual_seed(seed_from("epoch", seed, epoch))
-            torch.manual_seed(seed_from("dropout", seed, epoch))
+            own = (processes.rank,) if processes.rank else ()
+            torch.manual_seed(seed_from("dropout", seed, epoch, *own))
             batches = epoch_batches(data, rows, settings, generator)
             batches = batches[: (steps - epoch * per_epoch) * settings["accumulate"]]
             loss = train_epoch(state, data, batches, settings, generator, device, is_terminated)
             record = {"epoch": epoch + 1, "train_loss": loss}
-            record |= validate(state.evaluated, data, settings, device)
-            print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
+            if processes.is_first:
+                record |= validate(state.evaluated, data, settings, device)
+                print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
+            record = processes.gather(record)[0]
             state.end_epoch(record, selection_score(record, settings["select"]))
-            if is_terminated():
+            if processes.total(is_terminated()):
                 leave(state)
     state.load_best(device)
     merge_adapters(adapters)
@@ -87,28 +92,31 @@ def train_epoch(state, data, batches, settings, generator, device, is_terminated
     state : TrainingState, which counts what is done
     is_terminated : function that tells whether to save and leave after the current step
     """
-    model, every = state.model, settings["accumulate"]
+    model, processes, every = state.model, state.processes, settings["accumulate"]
     model.train()
     state.restore_random(generator)
     state.optimizer.zero_grad()
     todo = list(enumerate(batches, 1))[state.batch :]
-    for number, index in tqdm(todo, desc="train", mininterval=5, ascii=True):
-        loss = batch_loss(model, data, index, settings, generator, device)
-        if not torch.isfinite(loss):
+    shown = {"desc": "train", "mininterval": 5, "ascii": True}
+    for number, index in tqdm(todo, disable=not processes.is_first, **shown):
+        part, share = processes.part(len(index))
+        loss = batch_loss(model, data, index, settings, generator, device, part) * share
+        value = processes.total(loss.item())
+        if not math.isfinite(value):
             rate = state.schedule.get_last_lr()[0]
             samples = ", ".join(data.samples["sample_id"].iloc[index.numpy()])
             raise FloatingPointError(
-                f"the loss is {loss.item()} at learning rate {rate:.3g}, in the batch of samples "
+                f"the loss is {value} at learning rate {rate:.3g}, in the batch of samples "
                 f"{samples}; lower training.lr or training.clip, or look at these samples"
             )
         # The last group of an epoch may have fewer batches.
         group = min(every, len(batches) - (number - 1) // every * every)
         (loss / group).backward()
-        state.total += loss.item() * len(index)
+        state.total += value * len(index)
         if number % every == 0 or number == len(batches):
             step(state, settings["clip"])
             state.batch = number
-            if is_terminated():
+            if processes.total(is_terminated()):
                 state.save(generator)
                 leave(state)
             if is_due(state.schedule.last_epoch, settings["save_every"]) and number < len(batches):
@@ -118,6 +126,7 @@ def train_epoch(state, data, batches, settings, generator, device, is_terminated
 
 def step(state, clip):
     """Change the weights by the gradients that are there, and the averaged weights after them."""
+    state.processes.add_gradients(state.model.parameters())
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), clip)
     state.optimizer.step()

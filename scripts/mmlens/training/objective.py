@@ -21,6 +21,11 @@ def check_objective(model, data, settings):
         )
     metrics = ("recall", "loss") if contrastive else ("accuracy", "loss")
     metrics += () if contrastive or answers else ("auroc",)
+    if contrastive and settings["processes"] > 1:
+        problems.append(
+            f"training.processes: found {settings['processes']}, but the contrastive objective "
+            "compares all samples of a batch; expected 1"
+        )
     if settings["select"] not in metrics:
         problems.append(
             f"training.select: found {settings['select']}, which this training does not have; "
@@ -42,12 +47,13 @@ def check_objective(model, data, settings):
         raise DataError("the model, the data and section training do not agree", problems)
 
 
-def batch_loss(model, data, index, settings, generator, device):
-    """Loss of the samples `index`.
+def batch_loss(model, data, index, settings, generator, device, part=slice(None)):
+    """Loss of the samples `index`, or of the `part` of them that this process computes.
 
     Classification, and masked words where the model has them; or, with the contrastive objective,
     that of the pairs of text and image, whatever their labels.
     """
+    count, index = len(index), index[part]
     batch = data.batch(index, device, share_images=True)
     kind = torch.device(device).type
     with torch.autocast(kind, torch.bfloat16, enabled=settings["precision"] == "bf16"):
@@ -60,8 +66,9 @@ def batch_loss(model, data, index, settings, generator, device):
         if model.masked_words and masked["weight"]:
             everyone = torch.ones(len(index), dtype=torch.bool, device=device)
             chosen = everyone if masked["label"] is None else labels == masked["label"]
-            # Drawn for the longest text of all: how far a batch is padded changes no chance.
-            drawn = torch.rand((len(index), data.input_ids.shape[1]), generator=generator)
+            # Drawn for the longest text of all and for the whole batch: neither how far it is
+            # padded nor in how many parts it is computed changes what is hidden.
+            drawn = torch.rand((count, data.input_ids.shape[1]), generator=generator)[part]
             drawn = drawn[:, : batch.input_ids.shape[1]].to(device) < masked["probability"]
             words = masked_word_loss(model, batch, tokens, chosen, drawn, data.spec.mask_id)
             loss = loss + masked["weight"] * words

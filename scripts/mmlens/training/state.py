@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..files import atomic
+from .processes import ALONE, Processes
 
 
 @dataclass
@@ -22,7 +23,8 @@ class TrainingState:
     epoch : epochs that are done; batch : batches that are done of the one after them;
     total : sum of the losses of the samples in these; history : records of the epochs;
     best : {"score", "epoch"} of the best epoch, or None;
-    random : states of the random generators after `batch`, or None
+    random : states of the random generators after `batch`, of every process, or None
+    processes : Processes, of which the first writes
     """
 
     path: Path
@@ -30,6 +32,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: torch.nn.Module | None = None
+    processes: Processes = ALONE
     epoch: int = 0
     batch: int = 0
     total: float = 0.0
@@ -62,17 +65,16 @@ class TrainingState:
         """Set all random generators to where they were when an interrupted epoch was saved."""
         if self.random is None:
             return
-        generator.set_state(self.random["generator"].cpu())
-        torch.set_rng_state(self.random["torch"].cpu())
-        torch.cuda.set_rng_state_all([state.cpu() for state in self.random["cuda"]])
+        own = self.random[self.processes.rank]
+        generator.set_state(own["generator"].cpu())
+        torch.set_rng_state(own["torch"].cpu())
+        torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda"]])
 
     def save(self, generator=None):
         """Write the file; in the middle of an epoch with the state of all random generators."""
-        self.random = generator and {
-            "generator": generator.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        }
+        self.random = generator and self.processes.gather(random_states(generator))
+        if not self.processes.is_first:
+            return
         parts = {name: getattr(self, name) for name in self.PARTS}
         state = {name: part and part.state_dict() for name, part in parts.items()}
         write(self.path, {**state, **{name: getattr(self, name) for name in self.FACTS}})
@@ -83,11 +85,12 @@ class TrainingState:
         self.history.append(record)
         if self.best is None or score > self.best["score"]:
             self.best = {"score": score, "epoch": self.epoch}
-            # Before the state that names it; the last best one stays until then.
-            write(self.best_path(), self.evaluated.state_dict())
+            if self.processes.is_first:
+                # Before the state that names it; the last best one stays until then.
+                write(self.best_path(), self.evaluated.state_dict())
         self.save()
-        for path in best_files(self.path):
-            if path != self.best_path():
+        if self.processes.is_first:
+            for path in set(best_files(self.path)) - {self.best_path()}:
                 path.unlink()
 
     def best_path(self):
@@ -95,8 +98,18 @@ class TrainingState:
 
     def load_best(self, device):
         """Give the model the weights of the best epoch."""
+        self.processes.wait()
         weights = torch.load(self.best_path(), map_location=device, weights_only=True)
         self.model.load_state_dict(weights)
+
+
+def random_states(generator):
+    """States of a generator and of torch's own."""
+    return {
+        "generator": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
 
 
 def best_files(path):

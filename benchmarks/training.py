@@ -1,0 +1,237 @@
+"""Speed of the trainer against the plain loop, on texts of very different length.
+
+    python benchmarks/training.py [--samples 512] [--repeats 5]
+
+writes benchmarks/results/training.json. The plain loop decodes the images of each batch, pads every
+text to 128 tokens, runs attention written out, and a frozen encoder anew for every batch; model,
+optimiser and batch size are the same. Texts have 14 words in the median and up to 126; sizes and
+weights are those of models that start from scratch, but for the frozen encoder, which has the size
+of CLIP ViT-B/32. An epoch of both sides is measured in one run, in pairs; the ratio is the median
+of the pairs, its range the least and the greatest. Peak memory is that of a process of its own for
+each side, of which `start_mb` were there before the first step.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from mmlens.config import fill_defaults
+from mmlens.datasets import DATASETS
+from mmlens.datasets.generated import generate
+from mmlens.datasets.samples import build_samples
+from mmlens.datasets.vocabulary import train_tokenizer
+from mmlens.features import get_extractor
+from mmlens.features.extract import extract
+from mmlens.features.reader import FeatureReader
+from mmlens.files import write_json
+from mmlens.models import build_model
+from mmlens.models.inputs import Batch, EncodedSamples, own_inputs, read_pixels
+from mmlens.table import read_samples, write_csv, write_parquet
+from mmlens.training.batches import epoch_batches
+from mmlens.training.loop import train_epoch
+from mmlens.training.losses import classification_loss
+from mmlens.training.optimisation import build_optimizer, build_schedule
+from mmlens.training.state import TrainingState
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = 2
+WORDS, MEDIAN, SPREAD = 126, 14, 0.7  # longest text, median, sd of the logarithm
+SIZE = {"width": 128, "heads": 4, "image_size": 96}
+EXTRACTORS = {"vilt_scratch": None, "vilbert": "pixels", "blip_frozen": "clip"}
+
+
+def write_samples(folder, count):
+    """Generated images with random texts, and their tokenizer."""
+    quads = {"train": count // 4, "val": 2, "test": 2}
+    generate(folder, quads=quads)
+    samples, _, _ = build_samples(DATASETS.get("generated")({"root": str(folder), "quads": quads}))
+    generator = np.random.default_rng(0)
+    lengths = np.exp(generator.normal(np.log(MEDIAN), SPREAD, len(samples))).clip(2, WORDS)
+    lengths[0] = WORDS
+    samples["text"] = [
+        " ".join(f"word{k}" for k in generator.integers(0, 2000, int(n))) for n in lengths
+    ]
+    # Samples one by one, as in most data: quads of texts of any length cannot be sorted.
+    samples = samples.drop(columns="quad_id")
+    train_tokenizer(samples["text"], samples["text"]).save(str(folder / "tokenizer.json"))
+    write_csv(folder / "samples.csv", samples)
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(image_size=224, patch_size=32)
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "encoder")
+    CLIPImageProcessor().save_pretrained(folder / "encoder")
+
+
+def extractor_of(name, folder):
+    arguments = {"clip": {"weights": str(folder / "encoder")}, "pixels": {"size": 96, "patch": 16}}
+    return get_extractor(name, **arguments[name])
+
+
+def cache_features(name, folder):
+    """Compute and keep the features of all images once; seconds."""
+    start = time.perf_counter()
+    index, facts = extract(
+        read_samples(folder / "samples.csv"), extractor_of(name, folder), cache=folder / "cache",
+        dtype="float32", shard=256, batch_size=32, threads=THREADS, keep_decoded=False,
+        device="cpu",
+    )  # fmt: skip
+    write_parquet(folder / name / "index.parquet", index)
+    write_json(folder / name / "facts.json", facts)
+    return time.perf_counter() - start
+
+
+class Case:
+    """One model on the data of `folder`, trained by either side."""
+
+    def __init__(self, name, folder):
+        torch.set_num_threads(THREADS)
+        self.extractor = EXTRACTORS[name]
+        spec = own_inputs(folder / "tokenizer.json", SIZE["image_size"])
+        features = (
+            FeatureReader(folder / self.extractor / "index.parquet") if self.extractor else None
+        )
+        self.data = EncodedSamples(read_samples(folder / "samples.csv"), spec, features)
+        self.rows = self.data.split("train")
+        torch.manual_seed(0)
+        self.model = build_model(name, SIZE, self.data)
+        schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+        own = {"batch_size": 32, "lr": 1e-4, "masked_words": {"weight": 0}, "buckets": True}
+        self.settings = fill_defaults(own, schema["properties"]["training"])
+        self.optimizer = build_optimizer(self.model, self.settings, "cpu")
+        if self.extractor == "clip":
+            self.encoder = extractor_of("clip", folder)
+            self.paths = list(dict.fromkeys(self.data.samples["image"]))
+
+    def epoch(self):
+        """One epoch of the trainer."""
+        self.model.use_attention("sdpa")
+        generator = torch.Generator().manual_seed(0)
+        batches = epoch_batches(self.data, self.rows, self.settings, generator)
+        schedule = build_schedule(self.optimizer, 10**6, self.settings)
+        state = TrainingState(None, self.model, self.optimizer, schedule)
+        train_epoch(state, self.data, batches, self.settings, generator, "cpu", lambda: False)
+
+    def plain_epoch(self):
+        """One epoch as usually written."""
+        self.model.use_attention("eager")
+        self.model.train()
+        for index in self.rows[torch.randperm(len(self.rows))].split(self.settings["batch_size"]):
+            logits = self.model(self.model.embed(self.plain_batch(index)))
+            labels = self.data.targets(index)
+            loss = classification_loss(logits, labels, self.settings["loss"])
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip"])
+            self.optimizer.step()
+
+    def plain_batch(self, index):
+        """All texts as long as the longest of the data, one image per sample."""
+        data, images = self.data, self.data.image_index[index]
+        text = (part[index] for part in (data.input_ids, data.valid, data.content))
+        return Batch(*text, image_rows=torch.arange(len(index)), **self.plain_images(images))
+
+    def plain_images(self, images):
+        if self.extractor == "pixels":  # regions come from a file in the plain loop too
+            return self.data.image_inputs(images, "cpu")
+        if self.extractor is None:
+            paths = [self.data.pixels.paths[k] for k in images.tolist()]
+            pixels = np.stack([read_pixels(path, self.data.spec.geometry) for path in paths])
+            return {"image": (torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25}
+        paths = [self.paths[k] for k in images.tolist()]
+        pixels = np.stack([read_pixels(path, self.encoder.geometry) for path in paths])
+        with torch.inference_mode():
+            found = self.encoder.extract(torch.from_numpy(pixels))["features"]
+        kept = self.data.image_inputs(images, "cpu")
+        return {**kept, "image": torch.from_numpy(np.asarray(found))}
+
+    @torch.no_grad()
+    def difference(self):
+        """Greatest difference of the logits of both sides, relative to the greatest."""
+        self.model.eval()
+        self.model.use_attention("eager")
+        rows = self.rows[:64]
+        plain = self.model(self.model.embed(self.plain_batch(rows)))
+        self.model.use_attention("sdpa")
+        parts = [self.model(self.model.embed(self.data.batch(part))) for part in rows.split(8)]
+        return float((torch.cat(parts) - plain).abs().max() / plain.abs().max())
+
+
+def peak_mb(name, folder, side, queue):
+    """Memory of this process before and after an epoch, put into `queue`."""
+    case = Case(name, folder)
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    getattr(case, side)()
+    queue.put((start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def memory(name, folder, side):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=peak_mb, args=(name, folder, side, queue))
+    process.start()
+    found = queue.get()
+    process.join()
+    return found
+
+
+def timed(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure(name, folder, repeats):
+    extraction = cache_features(EXTRACTORS[name], folder) if EXTRACTORS[name] else 0.0
+    case = Case(name, folder)
+    case.epoch()  # warms up
+    pairs = [(timed(case.epoch), timed(case.plain_epoch)) for _ in range(repeats)]
+    ratios = [baseline / ours for ours, baseline in pairs]
+    ours = statistics.median(ours for ours, _ in pairs)
+    baseline = statistics.median(baseline for _, baseline in pairs)
+    start, peak = memory(name, folder, "epoch")
+    _, plain_peak = memory(name, folder, "plain_epoch")
+    found = {
+        "benchmark": "training",
+        "case": f"{name}, one epoch",
+        "mmlens_seconds": ours,
+        "baseline_seconds": baseline,
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "agreement": case.difference(),
+        "peak_mb": peak,
+        "baseline_peak_mb": plain_peak,
+        "start_mb": start,
+        "samples_per_second": len(case.rows) / ours,
+        "baseline_samples_per_second": len(case.rows) / baseline,
+        "seconds_once": extraction,
+        "threads": THREADS,
+    }
+    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_samples(folder, options.samples)
+        results = [measure(model, folder, options.repeats) for model in EXTRACTORS]
+    write_json(Path(__file__).parent / "results/training.json", results, indent=1)
+
+
+if __name__ == "__main__":
+    main()
