@@ -9,6 +9,7 @@ from snakemake.utils import update_config
 
 from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
 from mmlens.datasets.versions import read_versions
+from mmlens.models import MODELS
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 TABLE = {"kind": "csv", "root": "data", "table": "table.csv"}
@@ -171,8 +172,7 @@ def test_unknown_model_and_kind_name_the_known_ones():
     problems = problems_of(config_with({"models": ["vilt_scratch", "clip_scrath"]}))
     assert problems == [
         "models: unknown model 'clip_scrath': did you mean clip_scratch or blip_scratch or "
-        "vilt_scratch? known are blip_frozen, blip_scratch, clip_scratch, image_only, lxmert, "
-        "text_only, vilbert, vilbert_scratch, vilt_scratch, visual_bert"
+        f"vilt_scratch? known are {', '.join(MODELS.names())}"
     ]
     config = config_with(dataset={"kind": "hatefull_memes"}, stem={"pretrain": False})
     (problem,) = problems_of(config)
