@@ -19,11 +19,15 @@ PER_SAMPLE = ("input_ids", "text_valid", "text_content", "image", "boxes", "imag
 def new_model(name, **options):
     """A small model from scratch in double precision, with weights that all matter."""
     torch.manual_seed(0)
-    model = MODELS.get(name)(**RUN, width=8, heads=2, **options)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return model.double().eval()
+    return shaken(MODELS.get(name)(**RUN, width=8, heads=2, **options)).double().eval()
+
+
+@torch.no_grad()
+def shaken(network):
+    """A network none of whose weights is 0 or 1, as fresh biases and norms are."""
+    for parameter in network.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return network
 
 
 def make_batch(regions=5, words=4, padding=(0, 0), dtype=torch.float64):

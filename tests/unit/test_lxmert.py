@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from region_batches import RUN, close, logits_of, make_batch, new_model, save_tokenizer
+from region_batches import RUN, close, logits_of, make_batch, new_model, save_tokenizer, shaken
 from transformers import LxmertConfig, LxmertForPreTraining, LxmertForQuestionAnswering, LxmertModel
 
 from mmlens.datasets.answers import published_vocabulary
@@ -26,7 +26,7 @@ ANSWERS = 3129
 
 def stock(entry=LxmertForQuestionAnswering, labels=2, **sizes):
     torch.manual_seed(2)
-    return entry(LxmertConfig(**SIZES, num_qa_labels=labels, **sizes)).eval()
+    return shaken(entry(LxmertConfig(**SIZES, num_qa_labels=labels, **sizes))).eval()
 
 
 def model_of(weights, **options):

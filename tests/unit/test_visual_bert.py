@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from region_batches import RUN, close, logits_of, make_batch, new_model
-from torch import nn
+from region_batches import RUN, close, logits_of, make_batch, new_model, shaken
 from transformers import (
     VisualBertConfig,
     VisualBertForPreTraining,
@@ -27,14 +26,9 @@ EMBEDDINGS = "model.bert.embeddings."
 
 
 def stock(entry=VisualBertModel, **sizes):
-    """A stock network in which the segments of regions differ from each other and from those of
-    words."""
+    """A stock network; its segments of regions differ from each other and from those of words."""
     torch.manual_seed(2)
-    network = entry(VisualBertConfig(**SIZES, pad_token_id=0, **sizes)).eval()
-    trunk = network if entry is VisualBertModel else network.visual_bert
-    for name in ("visual_token_type_embeddings", "visual_position_embeddings"):
-        nn.init.normal_(getattr(trunk.embeddings, name).weight, std=0.5)
-    return network
+    return shaken(entry(VisualBertConfig(**SIZES, pad_token_id=0, **sizes))).eval()
 
 
 def classifier():
