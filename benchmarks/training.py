@@ -7,14 +7,14 @@ text to 128 tokens, runs attention written out, and a frozen encoder anew for ev
 optimiser and batch size are the same. Texts have 14 words in the median and up to 126; sizes and
 weights are those of models that start from scratch, but for the frozen encoder, which has the size
 of CLIP ViT-B/32. An epoch of both sides is measured in one run, in pairs; the ratio is the median
-of the pairs, its range the least and the greatest. Peak memory is that of a process of its own for
+of the pairs, its range the least and the greatest. Seconds are CPU time on one thread, so that
+other work on the machine does not count. Peak memory is that of a process of its own for
 each side, of which `start_mb` were there before the first step.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -44,7 +44,7 @@ from mmlens.training.optimisation import build_optimizer, build_schedule
 from mmlens.training.state import TrainingState
 
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = 2
+THREADS = 1
 WORDS, MEDIAN, SPREAD = 126, 14, 0.7  # longest text, median, sd of the logarithm
 SIZE = {"width": 128, "heads": 4, "image_size": 96}
 EXTRACTORS = {"vilt_scratch": None, "vilbert": "pixels", "blip_frozen": "clip"}
@@ -165,12 +165,18 @@ class Case:
         return float((torch.cat(parts) - plain).abs().max() / plain.abs().max())
 
 
+def high_water_mb():
+    """Greatest memory of this process so far; ru_maxrss would count that of its parent too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def peak_mb(name, folder, side, queue):
     """Memory of this process before and after an epoch, put into `queue`."""
     case = Case(name, folder)
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = high_water_mb()
     getattr(case, side)()
-    queue.put((start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    queue.put((start, high_water_mb()))
 
 
 def memory(name, folder, side):
@@ -184,9 +190,9 @@ def memory(name, folder, side):
 
 
 def timed(function):
-    start = time.perf_counter()
+    start = time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def measure(name, folder, repeats):

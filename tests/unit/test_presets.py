@@ -6,7 +6,16 @@ import pytest
 from conftest import ROOT
 from test_config import SCHEMA, config_with, problems_of
 
-from mmlens.config import PRESETS, complete_config, errors_of, presets, read_preset
+from mmlens.config import (
+    PRESETS,
+    complete_config,
+    errors_of,
+    fill_defaults,
+    presets,
+    read_preset,
+)
+from mmlens.models import get_model
+from mmlens.training.optimisation import parameter_groups
 
 TRAINING = SCHEMA["properties"]["training"]
 
@@ -28,6 +37,22 @@ def test_the_two_presets_of_one_study_differ_in_alpha_alone():
 def test_all_presets_are_in_the_documentation():
     text = (ROOT / "docs/training.md").read_text()
     assert all(f"`{name}`" in text for name in presets())
+
+
+def test_factors_of_meter_reach_its_cross_modal_layers_and_its_head():
+    """As published: what bears these names, transforms and poolers included."""
+    model = get_model("meter")(20, 8, width=16, heads=2, image_size=32, outputs=5)
+    chosen = fill_defaults(read_preset("meter_vqa"), TRAINING)
+    names = {id(p): name for name, p in model.named_parameters()}
+    rates = {
+        names[id(p)]: group["lr"] / chosen["lr"]
+        for group in parameter_groups(model, chosen)
+        for p in group["params"]
+    }
+    factors = {"cross_modal": 5, "vqa_classifier": 50}
+    expected = {n: next((f for k, f in factors.items() if k in n), 1) for n in names.values()}
+    assert rates == pytest.approx(expected)
+    assert set(expected.values()) == {1, 5, 50}
 
 
 def completed(own, **section):
