@@ -63,7 +63,9 @@ def train(model, data, settings, *, seed, device, state_path, processes=ALONE):
     with postponed_sigterm() as is_terminated:
         for epoch in range(state.epoch, math.ceil(steps / per_epoch)):
             if state.best and is_stopped(epoch, state.best["epoch"], settings["patience"]):
-                print(f"no better {settings['select']} for {settings['patience']} epochs")
+                print(
+                    f"no better {settings['select']} for {settings['patience']} epochs", flush=True
+                )
                 break
             generator = torch.Generator().manual_seed(seed_from("epoch", seed, epoch))
             own = (processes.rank,) if processes.rank else ()
@@ -142,6 +144,7 @@ def is_due(step, save_every):
 
 
 def leave(state):
-    """End the process after SIGTERM; the state is saved."""
+    """End the process after SIGTERM, when the state is saved by whoever saves it."""
+    state.processes.wait()
     print(f"ended by SIGTERM; the next run continues from {state.path}", flush=True)
     raise SystemExit(TERMINATED)

@@ -43,9 +43,11 @@ class Processes:
         """Sum of a number over all processes."""
         if self.count == 1:
             return value
+        from accelerate import PartialState
         from accelerate.utils import reduce
 
-        return reduce(torch.tensor(value, dtype=torch.float64), "sum").item()
+        device = PartialState().device  # NCCL takes tensors of a GPU only
+        return reduce(torch.tensor(value, dtype=torch.float64, device=device), "sum").item()
 
     def gather(self, value):
         """The values of all processes in order of rank."""
