@@ -17,9 +17,11 @@ wildcard_constraints:
     model="|".join(config["models"]) or "(?!)",  # without models, what matches nothing
     seed=r"\d+",
     extractor="|".join(EXTRACTORS.names()),
+    weights="|".join(config["weights"]) or "(?!)",
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/weights.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

@@ -39,7 +39,13 @@ effective = {
     "seed": seed,
     "inputs": {
         path: sha256_file(path)
-        for path in (inputs.samples, inputs.tokenizer, *inputs.stem, *inputs.features)
+        for path in (
+            inputs.samples,
+            inputs.tokenizer,
+            *inputs.stem,
+            *inputs.start,
+            *inputs.features,
+        )
     },
 }
 # Undeclared, so that Snakemake keeps it when the job is killed; keyed by all that the weights

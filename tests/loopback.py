@@ -1,6 +1,7 @@
 """A web server on this machine with the faults that downloads meet, and the paths of a hub."""
 
 import hashlib
+import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,12 +37,20 @@ class Server(ThreadingHTTPServer):
         """Ranges of the GET requests for a path, in order."""
         return [given for method, asked, given in self.asked if (method, asked) == ("GET", path)]
 
-    def add_to_hub(self, repo, files, revision="main"):
+    def add_to_hub(self, repo, files, revision="main", kind="datasets/"):
         """Serve {name: bytes} as a data set repository of a hub, at `url("")` as endpoint."""
         for name, content in files.items():
-            path = f"/datasets/{repo}/resolve/{revision}/{name}"
+            path = f"/{kind}{repo}/resolve/{revision}/{name}"
             self.files[path] = content
             self.etags[path] = f'"{git_hash(content)}"'
+
+    def add_model_to_hub(self, repo, files, revision="main", card=None, commit=COMMIT):
+        """Serve {name: bytes} as a model repository whose `revision` is this commit."""
+        self.add_to_hub(repo, files, commit, kind="")
+        siblings = [{"rfilename": name} for name in files]
+        described = {"id": repo, "sha": commit, "siblings": siblings, "cardData": card}
+        path = f"/api/models/{repo}/revision/{revision}"
+        self.files[path] = json.dumps(described).encode()
 
 
 def git_hash(content):

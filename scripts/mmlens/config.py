@@ -40,6 +40,7 @@ Validator = validators.extend(
 # What the patterns of the schema ask for, in words.
 PATTERNS = {
     "^[A-Za-z0-9][A-Za-z0-9_-]*$": "letters, digits, _ and -, starting with a letter or digit",
+    "^[0-9a-f]{64}$": "64 digits of a SHA-256",
     r"\{name\}": "{name} in it, which becomes the name of a class",
 }
 
@@ -259,7 +260,7 @@ def check_values(config):
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
             "add them or set stem.pretrain: false"
         )
-    return problems + check_features(config) + check_vqa(dataset)
+    return problems + check_features(config) + check_vqa(dataset) + check_weights(config)
 
 
 def check_features(config):
@@ -279,6 +280,56 @@ def check_features(config):
                 "add it"
             )
     return problems
+
+
+def check_weights(config):
+    """Problems with section weights, and with the names and paths of what this run starts from."""
+    problems = []
+    for name, entry in config["weights"].items():
+        places = [key for key in ("hub", "url", "path") if key in entry]
+        if len(places) != 1:
+            found = " and ".join(places) or "none of them"
+            problems.append(f"weights.{name}: found {found}, expected one of hub, url and path")
+        for key, of in (("revision", "hub"), ("tensors", "hub"), ("sha256", "url")):
+            if key in entry and of not in entry:
+                problems.append(f"weights.{name}.{key}: belongs to {of}, which it lacks; remove it")
+    for key, value in used_weights(config).items():
+        path = Path(config["weights"].get(value, {}).get("path", value))
+        if value in config["weights"] and "path" not in config["weights"][value]:
+            continue
+        if value in config["weights"] and not path.exists():
+            problems.append(f"weights.{value}.path: {path} is no folder or file; correct it")
+        elif not path.exists() and not key.startswith("features."):
+            # An extractor may also be given a name of the hub.
+            names = ", ".join(config["weights"]) or "none"
+            problems.append(
+                f"{key}: {value!r} is no entry of section weights ({names}) and no folder or file; "
+                "add it or correct it"
+            )
+    return problems
+
+
+def used_weights(config):
+    """{key of the config: what the weights there are} of the models and extractors of the run."""
+    used = {}
+    for model in config["models"]:
+        variant = config["variants"].get(model, {})
+        of_model = {"weights": variant.get("weights")}
+        of_model["arguments.tokenizer"] = variant.get("arguments", {}).get("tokenizer")
+        used |= {f"variants.{model}.{key}": value for key, value in of_model.items()}
+    settings = config["features"]["settings"]
+    for extractor in config["features"]["extractors"]:
+        used[f"features.settings.{extractor}.weights"] = settings.get(extractor, {}).get("weights")
+    return {key: value for key, value in used.items() if value is not None}
+
+
+def weights_path(config, value):
+    """The folder or file of weights, given as the name of an entry of section weights or itself."""
+    entry = config["weights"].get(value)
+    if entry is None or "path" in entry:
+        return value if entry is None else entry["path"]
+    # A repository is a folder of files that belong together, else there is but one file.
+    return f"resources/weights/{value}" + ("" if "hub" in entry else "/model.safetensors")
 
 
 def check_vqa(dataset):

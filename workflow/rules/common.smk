@@ -18,6 +18,8 @@ from mmlens.config import (
     model_attribute,
     read_schema,
     task_of,
+    used_weights,
+    weights_path,
 )
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
@@ -144,7 +146,9 @@ def model_settings(wildcards):
     variant = config["variants"][wildcards.model]
     arguments = {**config["model"], **variant["arguments"]}
     if variant["weights"] is not None:
-        arguments["weights"] = variant["weights"]
+        arguments["weights"] = weights_path(config, variant["weights"])
+    if "tokenizer" in arguments:
+        arguments["tokenizer"] = weights_path(config, arguments["tokenizer"])
     return ordered(
         {
             "name": variant["model"],
@@ -152,6 +156,45 @@ def model_settings(wildcards):
             "max_length": variant["max_length"],
         }
     )
+
+
+def weights_files(*values):
+    """Files to wait for, and whose change counts, where weights are given as these values.
+
+    Of what is downloaded that is the report, which holds the hashes of all files.
+    """
+    files = []
+    for value in values:
+        if config["weights"].get(value, {}).keys() & {"hub", "url"}:
+            files.append(f"resources/weights/{value}/weights.json")
+            continue
+        path = Path(weights_path(config, value))
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        files += [str(file) for file in inside if file.is_file() and file.name[0] != "."]
+    return files
+
+
+def model_weights(wildcards):
+    """What a model starts from, beside the stem: weights, and a tokenizer of their own."""
+    variant = config["variants"][wildcards.model]
+    values = (variant["weights"], variant["arguments"].get("tokenizer"))
+    return weights_files(*(value for value in values if value is not None))
+
+
+def fetched_weights():
+    """Names of the entries of section weights that this run downloads."""
+    entries = config["weights"]
+    names = dict.fromkeys(used_weights(config).values())
+    return [name for name in names if entries.get(name, {}).keys() & {"hub", "url"}]
+
+
+def weights_source(wildcards):
+    """An entry of section weights; what is known of a file, its own keys above what is published."""
+    from mmlens.datasets.versions import known_file  # which imports what downloads need
+
+    entry = config["weights"][wildcards.weights]
+    known = known_file("weights", entry["url"]) if "url" in entry else {}
+    return ordered({**{key: value for key, value in known.items() if value}, **entry})
 
 
 def training_settings(wildcards):
@@ -222,14 +265,21 @@ def extractor_library(*extractors):
 def extractor_settings(wildcards):
     """Arguments of one extractor."""
     settings = dict(config["features"]["settings"].get(wildcards.extractor, {}))
+    if settings.get("weights") is not None:
+        settings["weights"] = weights_path(config, settings["weights"])
     if wildcards.extractor == "stem":
         settings |= {"weights": stem_weights(wildcards)[0], "size": config["model"]["image_size"]}
     return ordered(settings)
 
 
 def extractor_weights(wildcards):
-    """Weights of an extractor that this run makes itself."""
-    return stem_weights(wildcards) if wildcards.extractor == "stem" else []
+    """Weights of an extractor: those that this run makes, or what its settings name."""
+    if wildcards.extractor == "stem":
+        return stem_weights(wildcards)
+    value = config["features"]["settings"].get(wildcards.extractor, {}).get("weights")
+    # Otherwise it is a name of the hub, which the extractor asks itself.
+    is_known = value is not None and (value in config["weights"] or Path(value).exists())
+    return weights_files(value) if is_known else []
 
 
 def cache_settings(wildcards):

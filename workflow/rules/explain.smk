@@ -12,6 +12,7 @@ rule explain_model:
         samples=model_samples,
         tokenizer="results/{run}/data/tokenizer.json",
         classes="results/{run}/data/classes.csv",
+        start=model_weights,
         weights="results/{run}/checkpoints/{model}/seed{seed}/model.safetensors",
         predictions="results/{run}/predictions/{model}/seed{seed}.parquet",
         features=model_features,

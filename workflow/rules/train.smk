@@ -12,6 +12,7 @@ rule train_model:
         tokenizer="results/{run}/data/tokenizer.json",
         classes="results/{run}/data/classes.csv",
         stem=model_stem,
+        start=model_weights,
         features=model_features,
         audit="results/{run}/tables/audit.csv",
         lib=training_library,

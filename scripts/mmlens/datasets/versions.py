@@ -29,11 +29,16 @@ def read_versions(dataset):
     }
 
 
-def expected(dataset, url):
-    """{"size": ..., "sha256": ...} that a file of this address should have; None if not known."""
+def known_file(dataset, url):
+    """{"size", "sha256", "licence"} of the file of this address; None, or "", if not known."""
     rows = read_versions(dataset).values()
     row = next((row for row in rows if row["url"] == url), {})
-    return {key: row.get(key) for key in ("size", "sha256")}
+    return {key: row.get(key) for key in ("size", "sha256", "licence")}
+
+
+def expected(dataset, url):
+    """{"size": ..., "sha256": ...} that a file of this address should have; None if not known."""
+    return {key: known_file(dataset, url)[key] for key in ("size", "sha256")}
 
 
 def fetch_archive(dataset, url, root, names):

@@ -9,12 +9,13 @@ from .common import (
     progress_bar,
     run_all,
 )
-from .hosts import fetch_from_drive, fetch_from_hub
+from .hosts import describe_on_hub, fetch_from_drive, fetch_from_hub
 from .urls import fetch_file, fetch_many
 
 __all__ = [
     "DownloadError",
     "NotFoundError",
+    "describe_on_hub",
     "extract",
     "fetch_file",
     "fetch_from_drive",

@@ -17,7 +17,10 @@ TIMEOUT = (20, 60)  # seconds to connect, and between bytes
 BACKOFF = 1.0  # seconds before the second attempt; doubles with every further one
 # So many failures in a row say that the others will fail too.
 HOPELESS = 20
-REMEDY = "run again to go on, or download it in a browser and set dataset.root to its folder"
+REMEDY = (
+    "run again to go on, or download it in a browser and set dataset.root to its folder, or path "
+    "in its entry of section weights"
+)
 
 
 def progress_bar(**options):

@@ -1,8 +1,10 @@
 """Files from hosts with an interface of their own: a Hugging Face hub, Google Drive."""
 
 import hashlib
+import os
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 from .common import (
@@ -63,6 +65,32 @@ def fetch_from_hub(repo, filename, folder, *, endpoint, revision="main", repo_ty
         raise DownloadError([f"{url}: content of hash {found} came, expected {etag}; run again"])
     path.parent.mkdir(parents=True, exist_ok=True)
     return finish(part, path, url, etag)
+
+
+def describe_on_hub(repo, revision):
+    """What a Hugging Face hub says of a model repository at a branch, tag or commit.
+
+    The hub is that of the environment variable HF_ENDPOINT, by default https://huggingface.co.
+
+    Returns
+    -------
+    dict: endpoint, revision (the commit), files (names), licence ("" if its card names none)
+
+    Raises
+    ------
+    DownloadError
+    """
+    from huggingface_hub import HfApi
+
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    ask = partial(HfApi(endpoint=endpoint).model_info, repo, revision=revision)
+    info = retried(ask, f"{endpoint}/{repo} at {revision}")
+    return {
+        "endpoint": endpoint,
+        "revision": info.sha,
+        "files": [file.rfilename for file in info.siblings],
+        "licence": (info.card_data or {}).get("license") or "",
+    }
 
 
 def retried(download, url, attempts=3):
