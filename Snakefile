@@ -30,6 +30,11 @@ include: "workflow/rules/perturb.smk"
 include: "workflow/rules/report.smk"
 
 
+if config["tracking"]["mlflow"]:
+
+    include: "workflow/rules/track.smk"
+
+
 rule all:
     default_target: True
     input:
@@ -41,3 +46,4 @@ rule all:
         rules.perturb.input,
         rules.figures.input,
         rules.summary.input,
+        tracking_files(),

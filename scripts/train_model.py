@@ -7,6 +7,7 @@ import sys
 mode = "a" if "LOCAL_RANK" in os.environ else "w"
 sys.stderr = sys.stdout = open(snakemake.log[0], mode, buffering=1)
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -64,13 +65,28 @@ torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)
 if inputs.stem and model.stem is not None:
     load_weights(inputs.stem[0], model.stem)
-with torch_device(params.device, params.torch_threads) as device:
+# Not of params: where a training is logged is no reason to train again.
+tracking = snakemake.config["tracking"]
+log = nullcontext()
+if tracking["mlflow"] and tracking["live"] and os.environ.get("LOCAL_RANK", "0") == "0":
+    from mmlens.tracking import live_log
+
+    run, model_name = snakemake.wildcards.run, snakemake.wildcards.model
+    resumed = state_path.is_file()
+    log = live_log(tracking, run, model_name, seed, effective, resumed=resumed)
+with torch_device(params.device, params.torch_threads) as device, log as on_epoch:
     model.to(device)
     processes = join_processes(device)
     history = train(
-        model, data, params.training, seed=seed, device=device, state_path=state_path,
+        model,
+        data,
+        params.training,
+        seed=seed,
+        device=device,
+        state_path=state_path,
         processes=processes,
-    )  # fmt: skip
+        on_epoch=on_epoch,
+    )
     if not processes.is_first:
         raise SystemExit
     threshold = None

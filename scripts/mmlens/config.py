@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import yaml
@@ -234,7 +235,7 @@ def check_training_of(config, schema):
 
 def check_values(config):
     """Problems that need more than one key to see."""
-    problems = []
+    problems = check_tracking(config)
     model, dataset = config["model"], config["dataset"]
     if model["width"] % model["heads"]:
         problems.append(
@@ -344,6 +345,17 @@ def check_vqa(dataset):
     if unused in dataset:
         problems.append(f"dataset.{unused}: not used with dataset.vocabulary {order}; remove it")
     return problems
+
+
+def check_tracking(config):
+    """Problems with the address of the tracking store; folders of files are none."""
+    uri = config["tracking"]["uri"]
+    if re.fullmatch(r"sqlite:///.+|(postgresql|mysql|mssql)(\+\w+)?://.+|https?://.+", uri):
+        return []
+    return [
+        f"tracking.uri: found {uri!r}, expected sqlite:///<file>, postgresql://..., mysql://..., "
+        "mssql://..., http://... or https://...; parallel jobs would damage a folder of files"
+    ]
 
 
 def task_of(config):

@@ -320,3 +320,19 @@ def test_mistakes_in_variants_are_named():
     assert missing.startswith("models: unknown model 'second'")
     (problem,) = problems_of(config_with({"variants": {"first": {}}}))
     assert problem == "variants.first.model: missing; add it to the config"
+
+
+@pytest.mark.parametrize("uri", ["results/mlruns", "file:///data/mlruns", "sqlite://", "mlflow.db"])
+def test_tracking_store_is_a_database_or_a_server(uri):
+    problems = problems_of(config_with(tracking={"mlflow": True, "uri": uri}))
+    assert problems == [
+        f"tracking.uri: found {uri!r}, expected sqlite:///<file>, postgresql://..., mysql://..., "
+        "mssql://..., http://... or https://...; parallel jobs would damage a folder of files"
+    ]
+
+
+def test_tracking_is_off_and_has_a_database_by_default():
+    tracking = complete_config(config_with(), SCHEMA)["tracking"]
+    assert (tracking["mlflow"], tracking["uri"]) == (False, "sqlite:///results/mlflow.db")
+    for uri in ("sqlite:////data/x.db", "postgresql+psycopg2://host/name", "https://host:5000"):
+        complete_config(config_with(tracking={"mlflow": True, "uri": uri}), SCHEMA)

@@ -25,7 +25,8 @@ def locked(name):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda p: p.name)
 def test_environment_pins_agree_with_the_lock(path):
-    versions = locked("requirements.txt")
+    tracking = locked("requirements-tracking.txt") if path.name == "tracking.yaml" else {}
+    versions = {**tracking, **locked("requirements.txt")}
     for line in yaml.safe_load(path.read_text())["dependencies"]:
         name, version = (part.strip() for part in line.split("="))
         if name != "python":
@@ -33,7 +34,7 @@ def test_environment_pins_agree_with_the_lock(path):
 
 
 def test_locks_are_hashed_and_name_no_index():
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-tracking.txt"):
         text = (ROOT / name).read_text()
         packages = re.findall(r"^[a-zA-Z0-9_.-]+==", text, re.MULTILINE)
         entries = re.split(r"^(?=[a-zA-Z0-9_.-]+==)", text, flags=re.MULTILINE)[1:]
@@ -45,6 +46,13 @@ def test_locks_are_hashed_and_name_no_index():
 
 def test_development_lock_extends_the_other():
     assert locked("requirements.txt").items() <= locked("requirements-dev.txt").items()
+
+
+def test_tracking_lock_differs_from_the_other_in_what_mlflow_holds_back():
+    plain, tracking = locked("requirements.txt"), locked("requirements-tracking.txt")
+    assert {name for name in plain if plain[name] != tracking.get(name)} == {"pyarrow"}
+    assert "mlflow" in tracking
+    assert "mlflow" not in locked("requirements-dev.txt")
 
 
 def test_rules_scripts_logs_and_benchmarks_have_one_name():

@@ -123,6 +123,16 @@ def explanation_library(wildcards):
     return torch_library([wildcards.model], *engine, *methods, *perturbation)
 
 
+def tracking_files():
+    """What says that a tracked run is logged; nothing of a run that is not tracked."""
+    return of_models("results/{run}/tracking/run.json") if config["tracking"]["mlflow"] else []
+
+
+def untracked_config():
+    """The config without where the run is logged, which changes nothing that it computes."""
+    return ordered({key: config[key] for key in config if key != "tracking"})
+
+
 def section(name):
     """A section of the config as plain values with sorted keys, for params."""
     return ordered(config[name])

@@ -79,7 +79,7 @@ rule write_report:
         mem_mb=1000,
         runtime=10,
     params:
-        config=ordered({**config}),
+        config=untracked_config(),
         frozen=frozen_models(),
     script:
         "../../scripts/write_report.py"

@@ -18,7 +18,9 @@ from .state import TrainingState, postponed_sigterm
 TERMINATED = 143  # exit status of a process that SIGTERM ended: 128 + 15
 
 
-def train(model, data, settings, *, seed, device, state_path, processes=ALONE):
+def train(
+    model, data, settings, *, seed, device, state_path, processes=ALONE, on_epoch=None
+):
     """Train on the split train, select on the split val.
 
     The state is saved after every epoch and, on demand, after every so many steps, with that of the
@@ -33,6 +35,7 @@ def train(model, data, settings, *, seed, device, state_path, processes=ALONE):
     state_path : file that carries the state of an unfinished training over a kill; `remove_state`
         deletes it when what came of it is saved
     processes : Processes that train this model together
+    on_epoch : function called with each epoch's row of the history, once its state is saved
 
     Returns
     -------
@@ -79,6 +82,8 @@ def train(model, data, settings, *, seed, device, state_path, processes=ALONE):
                 print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
             record = processes.gather(record)[0]
             state.end_epoch(record, selection_score(record, settings["select"]))
+            if on_epoch:
+                on_epoch(record)
             if processes.total(is_terminated()):
                 leave(state)
     state.load_best(device)
