@@ -183,7 +183,7 @@ def live_log(settings, run, model, seed, effective, *, resumed):
     failed = []
 
     def on_epoch(record):
-        # An epoch is computed again if its state was not saved before a kill.
+        # After an interruption all epochs before it are told again.
         if record["epoch"] not in known and not failed:
             with reported(failed):
                 store.log_epoch(run_id, record)
@@ -193,6 +193,9 @@ def live_log(settings, run, model, seed, effective, *, resumed):
     try:
         yield on_epoch
         status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):  # also after SIGTERM
+        status = "KILLED"
+        raise
     finally:
         monitor.finish()
         with reported(failed):

@@ -129,14 +129,17 @@ def test_files_alone_give_the_same_as_a_training_that_was_watched(uri, empty, tm
     assert (info.start_time, info.end_time) == (END - 2500, END)
 
 
-def test_a_failed_training_goes_on_in_its_run(uri):
-    def fail():
-        raise RuntimeError("out of memory")
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("out of memory"), "FAILED"), (SystemExit(143), "KILLED")]
+)
+def test_an_interrupted_training_goes_on_in_its_run(uri, error, status):
+    def end():
+        raise error
 
-    with pytest.raises(RuntimeError, match="out of memory"):
-        live(uri, RECORDS[:2], end=fail)
-    assert trainings(uri)[0]["status"] == "FAILED"
-    live(uri, RECORDS[1:], resumed=True)  # the second epoch's state was not saved
+    with pytest.raises(type(error)):
+        live(uri, RECORDS[:2], end=end)
+    assert trainings(uri)[0]["status"] == status
+    live(uri, RECORDS, resumed=True)  # the epochs before are told again
     record(uri, RECORDS)
     (run,) = trainings(uri)
     assert run["status"] == "FINISHED"
@@ -155,7 +158,7 @@ def test_a_killed_training_goes_on_in_its_run(uri):
     (run,) = trainings(uri)
     assert run["status"] == "RUNNING"
     assert steps(run, "train_loss") == [1, 2]
-    live(uri, RECORDS[2:], resumed=True)
+    live(uri, RECORDS, resumed=True)
     record(uri, RECORDS)
     (run,) = trainings(uri)
     assert run["status"] == "FINISHED"

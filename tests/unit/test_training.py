@@ -75,6 +75,25 @@ def test_resumed_training_ends_in_the_same_weights(data, tmp_path, monkeypatch):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_epochs_are_told_when_they_are_saved_and_again_after_an_interruption(data, tmp_path):
+    told, path = [], tmp_path / "state.pt"
+    common = {"seed": 0, "device": "cpu", "state_path": path}
+
+    def killed_after_the_second(record):
+        assert torch.load(path, weights_only=True)["history"][-1] == record
+        told.append(record["epoch"])
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(new_model(data), data, SETTINGS, on_epoch=killed_after_the_second, **common)
+    records = []
+    history = loop.train(new_model(data), data, SETTINGS, on_epoch=records.append, **common)
+    assert told == [1, 2]
+    assert records == history.to_dict("records")
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+
+
 def test_files_of_the_state_are_one_state_and_one_best_epoch(data, tmp_path):
     train(new_model(data), data, SETTINGS, tmp_path / "state.pt")
     names = sorted(path.name for path in tmp_path.iterdir())

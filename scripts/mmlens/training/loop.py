@@ -35,7 +35,8 @@ def train(
     state_path : file that carries the state of an unfinished training over a kill; `remove_state`
         deletes it when what came of it is saved
     processes : Processes that train this model together
-    on_epoch : function called with each epoch's row of the history, once its state is saved
+    on_epoch : function called with each epoch's row of the history, once its state is saved, and
+        after an interruption with the rows before it again
 
     Returns
     -------
@@ -63,6 +64,9 @@ def train(
     average = build_average(model, settings["ema"])
     state = TrainingState(state_path, model, optimizer, schedule, average, processes)
     state.resume(device)
+    on_epoch = on_epoch or ignore
+    for record in state.history:
+        on_epoch(record)
     with postponed_sigterm() as is_terminated:
         for epoch in range(state.epoch, math.ceil(steps / per_epoch)):
             if state.best and is_stopped(epoch, state.best["epoch"], settings["patience"]):
@@ -82,8 +86,7 @@ def train(
                 print(" ".join(f"{key}={value:.4g}" for key, value in record.items()), flush=True)
             record = processes.gather(record)[0]
             state.end_epoch(record, selection_score(record, settings["select"]))
-            if on_epoch:
-                on_epoch(record)
+            on_epoch(record)
             if processes.total(is_terminated()):
                 leave(state)
     state.load_best(device)
@@ -129,6 +132,10 @@ def train_epoch(state, data, batches, settings, generator, device, is_terminated
             if is_due(state.schedule.last_epoch, settings["save_every"]) and number < len(batches):
                 state.save(generator)
     return state.total / sum(map(len, batches))
+
+
+def ignore(record):
+    """What happens with the record of an epoch where nobody asks for it: nothing."""
 
 
 def step(state, clip):
