@@ -18,9 +18,7 @@ from .state import TrainingState, postponed_sigterm
 TERMINATED = 143  # exit status of a process that SIGTERM ended: 128 + 15
 
 
-def train(
-    model, data, settings, *, seed, device, state_path, processes=ALONE, on_epoch=None
-):
+def train(model, data, settings, *, seed, device, state_path, processes=ALONE, on_epoch=None):
     """Train on the split train, select on the split val.
 
     The state is saved after every epoch and, on demand, after every so many steps, with that of the
