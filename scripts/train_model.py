@@ -63,8 +63,8 @@ data = EncodedSamples(
 )
 torch.manual_seed(seed_from("weights", seed))
 model = build_model(name, arguments, data)
-if inputs.stem and model.stem is not None:
-    load_weights(inputs.stem[0], model.stem)
+if inputs.stem and model.image_stem is not None:
+    load_weights(inputs.stem[0], model.image_stem)
 # Not of params: where a training is logged is no reason to train again.
 tracking = snakemake.config["tracking"]
 log = nullcontext()

@@ -18,7 +18,7 @@ from mmlens.files import sha256_file, write_json
 from mmlens.models import MODELS, build_model
 from mmlens.models.base import Edge
 from mmlens.models.inputs import Batch, EncodedSamples, own_inputs
-from mmlens.models.layers import DotProductAttention
+from mmlens.models.layers import DotProductAttention, Stem
 from mmlens.table import write_parquet
 
 torch.set_num_threads(1)
@@ -96,6 +96,12 @@ def assert_untouched(model):
     assert not any(module._forward_hooks for module in model.modules())
     assert not any(m.eager for m in model.modules() if isinstance(m, DotProductAttention))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_models_that_start_from_the_stem_have_one(name):
+    wanted = MODELS.attribute(find(name)[0].name, "stem", False)
+    assert isinstance(make_model(name).image_stem, Stem) == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -110,10 +110,10 @@ class Model(nn.Module, ABC):
     Attributes
     ----------
     grid : (rows, columns) of the image patches; None for regions of any place and size
-    stem : the convolutional stem that may start pretrained, or None
+    image_stem : the convolutional stem that may start pretrained, or None
     """
 
-    stem = None
+    image_stem = None
 
     modalities = ("text", "image")
     frozen = False  # whether the model reads cached features instead of pixels
@@ -246,7 +246,7 @@ class ScratchModel(Model):
         """Create the layers after the embeddings."""
 
     @property
-    def stem(self):
+    def image_stem(self):
         """The stem of the image embedding, if there is one."""
         return self.image.stem if "image" in self.modalities and not self.frozen else None
 

@@ -96,7 +96,7 @@ class Meter(Model):
         return replace(spec, geometry=geometry, mean=mean, std=std)
 
     @property
-    def stem(self):
+    def image_stem(self):
         return self.network.visual.stem
 
     def embed_text(self, batch):

@@ -99,7 +99,7 @@ class Vilt(StockModel):
         return replace(spec, geometry=geometry, mean=half, std=half)
 
     @property
-    def stem(self):
+    def image_stem(self):
         projection = self.network.vilt.embeddings.patch_embeddings.projection
         return projection if isinstance(projection, Stem) else None
 
