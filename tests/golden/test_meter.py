@@ -242,8 +242,11 @@ def test_attention_maps_and_their_gradients_are_those_of_the_published_code(tmp_
     sizes = {name: meter[name] for name in names} | {"text_hidden_size": 32}
     sizes |= {"text_num_hidden_layers": 4, "text_num_attention_heads": 2, "vision_width": 64}
     sizes |= {"text_intermediate_size": 128, "text_max_position_embeddings": 64}
-    sizes |= {"vision_layers": 3, "vision_heads": 1}
-    model = get_model("meter")(120, 8, weights=tmp_path / "w.safetensors", outputs=40, sizes=sizes)
+    sizes |= {"vision_layers": 3, "vision_heads": 1, "vocab_size": 120}
+    names = tmp_path / "answers.json"
+    names.write_text(json.dumps([str(k) for k in range(40)]))
+    options = {"outputs": 40, "sizes": sizes, "answers": names}
+    model = get_model("meter")(120, 8, weights=tmp_path / "w.safetensors", **options)
     golden = np.load(MAPS / "explain_small.npz")
     samples = [f"s{k}" for k in range(4)]
     ids, pixels, target, logits = (

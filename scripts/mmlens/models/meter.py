@@ -1,47 +1,48 @@
 """METER-CLIP16-RoBERTa: two towers and cross-modal layers between them (Dou et al. 2022)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from ..datasets.answers import published_vocabulary
 from ..features.base import Geometry
 from ..features.normalise import CLIP
-from ..table import DataError
 from . import register_model
-from .base import Edge, Model, Parallel, Tokens
+from .base import Edge, Parallel, Tokens
 from .inputs import own_inputs
 from .meter_config import MeterConfig
 from .meter_network import MeterNetwork
 from .meter_weights import load_meter
+from .regions import check_fits, tokenizer_folder
+from .released import ReleasedModel
 from .sizes import with_sizes
 
 MOST_TOKENS = 50  # of a text, in all of METER's training
-WEIGHTS = (".ckpt", ".safetensors", ".pt", ".pth", ".bin")
+ANSWERS = 3129  # of the head that was fine-tuned for VQA v2
 
 
 @register_model("meter", modalities=("text", "image"), stem=True)
-class Meter(Model):
+class Meter(ReleasedModel):
     """The published network behind the contract.
 
-    For two classes a classifier in the form of that of VQA, with two scores, as METER has it for
-    NLVR2; its logit is their difference. For answers the classifier of VQA itself, whose published
-    order of answers is the vocabulary vilt.
+    For two classes it has a classifier in the form of that of VQA, with two scores, as METER has
+    for NLVR2. For answers it has the classifier of VQA itself.
 
     Parameters
     ----------
     vocabulary_size, max_length : number of words and of text tokens
     features : not used
     width, heads, image_size : of the small preset; not used by the published one
-    weights : published file (a Lightning checkpoint, or its tensors), or folder with one; None to
-        start from scratch
+    weights : a published file (a Lightning checkpoint, or its tensors), or a folder of one; None
+        to start from scratch
     outputs : 1 for the logit of label 1, else the number of answers
     preset : "small" (2 layers of words, 2 of patches, 2 cross-modal pairs, the convolutional stem,
-        no dropout) or "published"; None for small without weights, published with them
-    sizes : {key of MeterConfig: value}, over those of the preset; image_size 576 for the file
-        fine-tuned for VQA
-    tokenizer : folder of RoBERTa's tokenizer; None for that beside the weights, or, from scratch,
-        the run's own
+        no dropout) or "published"; by default published with weights, else small
+    sizes : {key of MeterConfig: value}, over those of the preset; image_size: 576 for the file
+        that was fine-tuned for VQA
+    answers : file of the answers that the outputs of the classifier in `weights` stand for, in
+        order, if they are not the 3,129 published ones
+    tokenizer : folder of RoBERTa's tokenizer, if it does not lie beside the weights
     image_tokens : what a perturbation removes: "patches", at the input of the image tower, or
         "encoded", its last states, as in published tests of METER
     """
@@ -55,45 +56,61 @@ class Meter(Model):
         features=None,
         width=128,
         heads=4,
-        image_size=96,
+        image_size=None,
         *,
         weights=None,
         outputs=1,
         preset=None,
         sizes=None,
+        answers=None,
         tokenizer=None,
         image_tokens="patches",
     ):
         super().__init__()
-        arguments = {"weights": weights, "preset": preset, "sizes": sizes, "width": width}
-        arguments |= {"heads": heads, "image_size": image_size}
-        config = config_of(arguments, vocabulary_size, max_length)
         if image_tokens not in ("patches", "encoded"):
-            raise ValueError(f"image_tokens: found {image_tokens!r}, expected patches or encoded")
+            raise ValueError(
+                f"meter: image_tokens: found {image_tokens!r}, expected patches or encoded"
+            )
+        run = {} if weights is not None else {"vocab_size": vocabulary_size}
+        config = config_of(preset, weights, width, heads, image_size, max_length, run, sizes)
+        words = max_length + config.pad_token_id + 1
+        least = {
+            "vocab_size": (vocabulary_size, "the number of words of the tokenizer"),
+            "text_max_position_embeddings": (words, f"for texts of {max_length} tokens"),
+        }
+        check_fits(self.name, config, least)
         self.grid, self.outputs, self.image_tokens = config.grid, outputs, image_tokens
         # Published fine-tuning has no masked words; from scratch they teach what the image shows.
         self.masked_words = weights is None
-        parts = ("answers" if outputs > 1 else "classifier",)
-        parts += ("words",) if self.masked_words else ()
-        self.network = MeterNetwork(config, parts, answers=outputs)
+        head = "classifier" if outputs == 1 else "answers"
+        self.network = MeterNetwork(
+            config, (head, "words") if self.masked_words else (head,), answers=outputs
+        )
         if weights is not None:
-            print(load_meter(self.network, weights_file(weights)))
+            prefix = "classifier." if outputs == 1 else "vqa_classifier."
+            published = published_vocabulary("vilt") if outputs == ANSWERS else None
+            self.read(load_meter, weights, prefix, answers, published)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
-        config = config_of(settings)
-        side = config.image_size
-        folder = tokenizer_folder(settings)
+        names = ("preset", "weights", "width", "heads", "image_size")
+        config = config_of(*(settings.get(name) for name in names), sizes=settings.get("sizes"))
+        folder = tokenizer_folder(cls.name, settings, "roberta-base")
         if folder is None:
-            return own_inputs(tokenizer, side, max_length)
-        from .stock import checkpoint_inputs  # imports transformers, which takes seconds
+            return own_inputs(tokenizer, config.image_size, max_length)
+        # Here, since a job without published words need not wait for transformers.
+        from .stock import checkpoint_inputs
 
-        spec = checkpoint_inputs(
-            folder, tokenizer, max_length or MOST_TOKENS, cls.modalities, pixels=False
-        )
-        mean, std = CLIP
+        spec = checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, pixels=False)
+        most = max_length or min(spec.max_length, MOST_TOKENS)
+        side, (mean, std) = config.image_size, CLIP
         geometry = Geometry(side, side, shortest_edge=side, crop="round")
-        return replace(spec, geometry=geometry, mean=mean, std=std)
+        return replace(spec, max_length=most, geometry=geometry, mean=mean, std=std)
+
+    def published_answers(self):
+        if self.outputs == 1:
+            return None, None
+        return self.network.vqa_classifier[-1], self.answers
 
     @property
     def image_stem(self):
@@ -165,85 +182,43 @@ class Meter(Model):
         return {"text": text, "image": image}
 
 
-def config_of(settings, vocabulary_size=None, max_length=None):
-    """The `MeterConfig` of a model's keyword arguments.
+def config_of(preset, weights, width, heads, image_size, max_length=1, run=None, sizes=None):
+    """The `MeterConfig` of a model's arguments.
 
-    vocabulary_size, max_length : of the texts, once they are known
+    preset, weights, width, heads, image_size, sizes : see `Meter`
+    max_length : of the small preset; run : {key: value} of what follows from the run
 
     Raises
     ------
-    ValueError if the preset or a key of the sizes is unknown, or the texts do not fit the sizes.
+    ValueError if the preset is unknown, or naming every key of the sizes that is.
     """
-    weights, sizes = settings.get("weights"), settings.get("sizes") or {}
-    preset = settings.get("preset") or ("small" if weights is None else "published")
-    own = {} if vocabulary_size is None else {"vocab_size": vocabulary_size}
-    if preset == "small":
-        config = small_config(settings["width"], settings["heads"], settings["image_size"])
-        if max_length is not None:
-            own["text_max_position_embeddings"] = max_length + config.pad_token_id + 1
-    elif preset == "published":
-        config = MeterConfig()
-    else:
+    preset = preset or ("small" if weights is None else "published")
+    if preset not in ("small", "published"):
         raise ValueError(f"meter: preset: found {preset!r}, expected small or published")
+    own = small_sizes(width, heads, image_size, max_length) if preset == "small" else {}
     try:
-        config = with_sizes(config, {**own, **sizes})
+        return with_sizes(MeterConfig(), {**own, **(run or {}), **(sizes or {})})
     except ValueError as error:
         raise ValueError(f"meter: {error}") from None
-    if max_length is not None and max_length > config.most_words:
-        least = max_length + config.pad_token_id + 1
-        raise ValueError(
-            f"meter: text_max_position_embeddings: found {config.text_max_position_embeddings}, "
-            f"expected at least {least}, for texts of {max_length} tokens"
-        )
-    return config
 
 
-def small_config(width, heads, image_size):
-    """Sizes of the small preset."""
-    return MeterConfig(
-        hidden_size=width,
-        num_top_layer=2,
-        num_heads=heads,
-        drop_rate=0.0,
-        image_size=image_size,
-        patch_embedding="stem",
-        text_hidden_size=width,
-        text_num_hidden_layers=2,
-        text_num_attention_heads=heads,
-        text_intermediate_size=4 * width,
-        text_drop_rate=0.0,
-        vision_width=width,
-        vision_layers=3,
-        vision_heads=heads,
-        initializer_range=width**-0.5,
-    )
-
-
-def tokenizer_folder(settings):
-    """Folder of the tokenizer that texts are read with; None for the run's own.
-
-    Raises
-    ------
-    DataError if there are weights, whose words are RoBERTa's, and no tokenizer.
-    """
-    weights, folder = settings.get("weights"), settings.get("tokenizer")
-    beside = weights is not None and Path(weights).is_dir()
-    if folder is None and beside and (Path(weights) / "tokenizer.json").is_file():
-        folder = weights
-    if folder is None and weights is not None:
-        problem = f"{weights}: no tokenizer beside it; give arguments.tokenizer, a folder of "
-        raise DataError("weights", [problem + "roberta-base's tokenizer"])
-    return folder
-
-
-def weights_file(path):
-    """A file of weights: `path` itself, or the only one of a folder; DataError if there is none."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    found = sorted(p for p in path.iterdir() if p.suffix in WEIGHTS)
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        problem = f"{path}: found {names}, expected one file of {', '.join(WEIGHTS)}"
-        raise DataError("weights", [problem])
-    return found[0]
+def small_sizes(width, heads, image_size, max_length):
+    """Sizes of the small preset, by the keys of MeterConfig."""
+    return {
+        "hidden_size": width,
+        "num_top_layer": 2,
+        "num_heads": heads,
+        "drop_rate": 0.0,
+        "image_size": image_size,
+        "patch_embedding": "stem",
+        "text_hidden_size": width,
+        "text_num_hidden_layers": 2,
+        "text_num_attention_heads": heads,
+        "text_intermediate_size": 4 * width,
+        "text_max_position_embeddings": max_length + MeterConfig.pad_token_id + 1,
+        "text_drop_rate": 0.0,
+        "vision_width": width,
+        "vision_layers": 3,
+        "vision_heads": heads,
+        "initializer_range": width**-0.5,
+    }

@@ -77,11 +77,6 @@ class MeterConfig:
         return (self.image_size // self.patch_size,) * 2
 
     @property
-    def most_words(self):
-        """Longest text that the position table has room for."""
-        return self.text_max_position_embeddings - self.pad_token_id - 1
-
-    @property
     def text(self):
         """`LayerConfig` of RoBERTa."""
         return LayerConfig(self.text_layer_norm_eps, self.text_drop_rate, self.text_drop_rate)

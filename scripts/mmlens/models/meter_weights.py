@@ -18,11 +18,13 @@ UNUSED = (
 )
 
 
-def load_meter(network, path):
+def load_meter(network, path, fitted=(), fresh=()):
     """Fill a `MeterNetwork` with a published file; a `LoadReport`.
 
     The position table is resized to the network's grid. Heads that the network lacks are not
     read, and heads that the file lacks keep their fresh weights.
+
+    fitted, fresh : as in `load_released`
 
     Raises
     ------
@@ -39,6 +41,8 @@ def load_meter(network, path):
         parts=(*trunk, *heads),
         required=trunk,
         known=(*heads, *UNUSED),
+        fitted=fitted,
+        fresh=fresh,
         adapt={POSITIONS: lambda table: resized_positions(table, network.config.grid)},
     )
 

@@ -28,10 +28,12 @@ class RegionModel(ReleasedModel):
         return checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, pixels=False)
 
 
-def tokenizer_folder(model, settings):
+def tokenizer_folder(model, settings, published="bert-base-uncased"):
     """Folder of the tokenizer that a model's settings ask for; None for the run's own.
 
     It is the argument tokenizer, or what lies beside the weights.
+
+    published : name of the one that the published weights were trained with
 
     Raises
     ------
@@ -45,7 +47,7 @@ def tokenizer_folder(model, settings):
         return folder
     problem = (
         f"{model}: {folder} holds no tokenizer (tokenizer.json); set arguments.tokenizer to the "
-        "folder of the one that the weights were trained with, that of bert-base-uncased"
+        f"folder of the one that the weights were trained with, that of {published}"
     )
     raise DataError("variants", [problem])
 
