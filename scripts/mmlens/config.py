@@ -271,8 +271,12 @@ def check_features(config):
     frozen = [model for model in known if is_frozen(config, model)]
     if frozen and not features["extractors"]:
         problems.append(f"features.extractors: empty; {', '.join(frozen)} read features of one")
-    if "stem" in features["extractors"] and not config["stem"]["pretrain"]:
-        problems.append("features.extractors: stem needs stem.pretrain: true; found false")
+    named = [name for name in features["extractors"] if name in EXTRACTORS.names()]
+    for extractor in named if not config["stem"]["pretrain"] else ():
+        if EXTRACTORS.attribute(extractor, "stem", False):
+            problems.append(
+                f"features.extractors: {extractor} needs stem.pretrain: true; found false"
+            )
     for model, extractor in features["of"].items():
         if extractor not in features["extractors"]:
             known = ", ".join(features["extractors"])

@@ -148,6 +148,8 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
          "vilt_scratch"),
         ({"features": {"extractors": ["stem"]}, "stem": {"pretrain": False}},
          "features.extractors: stem needs", "stem.pretrain: true"),
+        ({"features": {"extractors": ["stem_regions"]}, "stem": {"pretrain": False}},
+         "features.extractors: stem_regions needs", "stem.pretrain: true"),
         ({"models": ["blip_frozen"]}, "features.extractors: empty", "blip_frozen read features"),
         ({"features": {"extractors": ["resnet50"]}}, "unknown extractor 'resnet50'", "resnet"),
         ({"features": {"settings": {"clipp": {}}}}, "unknown extractor 'clipp'", "clip"),

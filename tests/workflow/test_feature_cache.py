@@ -18,6 +18,7 @@ from mmlens.features.extract import extract
 from mmlens.files import sha256_file
 
 pytestmark = pytest.mark.slow
+OF_A_RUN = {"lxmert_tsv", "stem", "stem_regions"}  # read more than the images
 
 
 def write_config(folder, checkpoints, quads):
@@ -72,7 +73,7 @@ def test_killed_resumed_and_extended(tmp_path, checkpoints):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not on this machine")
-@pytest.mark.parametrize("name", [n for n in list_extractors() if n not in ("lxmert_tsv", "stem")])
+@pytest.mark.parametrize("name", sorted({*list_extractors()} - OF_A_RUN))
 def test_photographs_by_every_extractor(tmp_path, name, checkpoints, capsys):
     paths = sorted((SHARED / "data/coco_open/val2017").glob("*.jpg"))
     sizes = [Image.open(path).size for path in paths]

@@ -277,14 +277,21 @@ def extractor_settings(wildcards):
     settings = dict(config["features"]["settings"].get(wildcards.extractor, {}))
     if settings.get("weights") is not None:
         settings["weights"] = weights_path(config, settings["weights"])
-    if wildcards.extractor == "stem":
+    if EXTRACTORS.attribute(wildcards.extractor, "stem", False):
         settings |= {"weights": stem_weights(wildcards)[0], "size": config["model"]["image_size"]}
-    return ordered(settings)
+    return ordered(settings | extractor_tables(wildcards))
+
+
+def extractor_tables(wildcards):
+    """Tables of the run that an extractor reads, by its arguments' names."""
+    wanted = EXTRACTORS.attribute(wildcards.extractor, "truth", False)
+    tables = {"samples": "samples.csv", "truth": "truth.parquet"} if wanted else {}
+    return {key: f"results/{wildcards.run}/data/{name}" for key, name in tables.items()}
 
 
 def extractor_weights(wildcards):
     """Weights of an extractor: those that this run makes, or what its settings name."""
-    if wildcards.extractor == "stem":
+    if EXTRACTORS.attribute(wildcards.extractor, "stem", False):
         return stem_weights(wildcards)
     value = config["features"]["settings"].get(wildcards.extractor, {}).get("weights")
     # Otherwise it is a name of the hub, which the extractor asks itself.

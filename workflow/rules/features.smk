@@ -47,6 +47,7 @@ rule extract_features:
     input:
         samples="results/{run}/data/samples.csv",
         weights=extractor_weights,
+        tables=lambda wildcards: list(extractor_tables(wildcards).values()),
         lib=lambda wildcards: extractor_library(wildcards.extractor),
     # The features themselves lie in the cache, which all runs share and Snakemake never deletes.
     output:

@@ -72,12 +72,14 @@ class Extractor(ABC):
     ----------
     geometry : Geometry, or None for an extractor that reads images of any size
     reads_images : False for one that looks up features by the name of the image file
+    reads_names : True for one that also wants the paths of the images it computes
     grid : (rows, columns) of the patches, or None for regions of any place and size
     tokens, width : N tokens of D features per image
     """
 
     geometry = None
     reads_images = True
+    reads_names = False
     grid = None
     tokens = 0
     width = 0
@@ -102,16 +104,28 @@ class Extractor(ABC):
         """Short hash of `describe`, part of the cache's folder name."""
         return stable_hash(self.describe())
 
+    def keys(self, images):
+        """What each image's features are filed under, one text per row of `images`.
+
+        By default its content, or its name where that is read.
+
+        images : DataFrame with image, image_sha256
+        """
+        if self.reads_images:
+            return images["image_sha256"]
+        return images["image"].map(lambda path: Path(path).stem)
+
     def to(self, device):
         """Move the weights, if any, to a torch device; returns the extractor."""
         return self
 
     @abstractmethod
     def extract(self, images):
-        """Features of a batch of B images.
+        """Features of a batch of B images; with reads_names, `extract(images, names)`.
 
         images : uint8 tensor (B, 3, height, width) where there is a geometry; else a list of
             uint8 tensors (3, H, W); else (reads_images is False) a list of paths
+        names : list of B paths of the image files
 
         Returns
         -------

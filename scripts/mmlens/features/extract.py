@@ -51,7 +51,7 @@ def extract(samples, extractor, *, cache, dtype, shard, batch_size, threads, kee
     with FileLock(folder / "lock"), torch.inference_mode():
         store = ShardStore(folder, settings)
         known = set(store.index()["key"])
-        wanted = images.assign(key=keys_of(images, extractor))
+        wanted = images.assign(key=extractor.keys(images))
         wanted = wanted[~wanted["key"].isin(known)].drop_duplicates("key")
         extractor.to(device)
         chunks = [wanted[start : start + shard] for start in range(0, len(wanted), shard)]
@@ -68,7 +68,7 @@ def extract(samples, extractor, *, cache, dtype, shard, batch_size, threads, kee
                     writer.submit(store.add, chunk["key"].tolist(), arrays)
         if source.problems:
             raise DataError("features", source.problems)
-        index = images.assign(key=keys_of(images, extractor)).merge(store.index(), on="key")
+        index = images.assign(key=extractor.keys(images)).merge(store.index(), on="key")
     facts = {
         "folder": str(folder),
         "settings": settings,
@@ -78,13 +78,6 @@ def extract(samples, extractor, *, cache, dtype, shard, batch_size, threads, kee
     }
     print(f"{extractor.name}: {len(wanted)} of {len(images)} images computed, the rest was cached")
     return index[["image", "image_sha256", "shard", "row"]], facts
-
-
-def keys_of(images, extractor):
-    """What an image's features are filed under: its content, or its name where that is read."""
-    if extractor.reads_images:
-        return images["image_sha256"]
-    return images["image"].map(lambda path: Path(path).stem)
 
 
 def stored(features, dtype):
@@ -107,7 +100,8 @@ def compute(extractor, source, chunk, batch_size, device, progress):
     for rows, batch in source.batches(chunk, batch_size):
         if isinstance(batch, torch.Tensor):
             batch = batch.to(device)
-        arrays = extractor.extract(batch)
+        names = [rows["image"].tolist()] if extractor.reads_names else []
+        arrays = extractor.extract(batch, *names)
         count = len(rows)
         if extractor.grid:
             arrays["boxes"] = grid_boxes(extractor, rows)
