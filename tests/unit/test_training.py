@@ -100,8 +100,10 @@ def test_files_of_the_state_are_one_state_and_one_best_epoch(data, tmp_path):
     assert len(names) == 2
     assert names[0] == "state.pt"
     assert names[1].startswith("state.pt.best")
+    (tmp_path / ".state.pt.best1.77.tmp").write_bytes(b"of a killed process")
+    (tmp_path / "state2.pt").write_bytes(b"of another training")
     remove_state(tmp_path / "state.pt")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["state2.pt"]
 
 
 def test_the_number_of_updates_counts_in_place_of_epochs(data, tmp_path):

@@ -119,7 +119,8 @@ def best_files(path):
 
 def remove_state(path):
     """Delete the files of a training that has ended and whose weights are saved elsewhere."""
-    for file in (path, *best_files(path)):
+    unfinished = path.parent.glob(f".{path.name}*.tmp")  # of processes that were killed
+    for file in (path, *best_files(path), *unfinished):
         file.unlink(missing_ok=True)
 
 
