@@ -1,5 +1,6 @@
 """Explanations: the capture changes nothing, and every method computes what its formula says."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -163,6 +164,21 @@ def test_maps_tell_tokens_apart(name, method):
         maps = [METHODS.get(method)(seen)[modality] for seen in both]
         assert all(torch.isfinite(values).all() for values in maps)
         assert any(v[k][content[k]].unique().numel() > 1 for v in maps for k in range(COUNT))
+
+
+@pytest.mark.parametrize("method", ["raw_attention", "attention_grad_cam", "rollout", "relevance"])
+def test_every_sample_may_be_read_at_a_row_of_its_own(method):
+    seen, explained = captured(make_model("vilt_scratch")), METHODS.get(method)
+
+    def read_at(row):
+        return explained(replace(seen, layout=replace(seen.layout, readouts=(("joint", row),))))
+
+    rows = [0, 3, 1, 2, 0]
+    found = read_at(torch.tensor(rows))
+    for k, row in enumerate(rows):
+        for modality, values in read_at(row).items():
+            close(found[modality][k], values[k])
+    assert not torch.allclose(found["image"][1], read_at(0)["image"][1])
 
 
 def test_gradients_are_those_of_the_target_class():

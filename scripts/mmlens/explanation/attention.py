@@ -1,7 +1,7 @@
 """Methods that read attention alone: they do not depend on the explained class."""
 
 from . import register_method
-from .propagation import propagate, readout, readout_map
+from .propagation import propagate, readout, readout_map, row_of
 
 
 @register_method("raw_attention", class_specific=False)
@@ -13,7 +13,7 @@ def raw_attention(capture):
     relevance = {}
     for modality, span in capture.layout.spans.items():
         found, row = readout_map(capture, modality)
-        relevance[modality] = found.attention[:, row, span.slice]
+        relevance[modality] = row_of(found.attention, row)[:, span.slice]
     return relevance
 
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 
 from . import register_method
-from .propagation import readout_map
+from .propagation import readout_map, row_of
 
 
 @register_method("grad_cam", class_specific=True)
@@ -35,7 +35,7 @@ def attention_grad_cam(capture):
         valid = (queries[:, :, None] * keys[:, None, :])[:, None]
         weights = (found.gradient * valid).sum((2, 3), keepdim=True) / valid.sum((2, 3), True)
         combined = (weights * found.heads).mean(1).relu()
-        relevance[modality] = combined[:, row, span.slice]
+        relevance[modality] = row_of(combined, row)[:, span.slice]
     return relevance
 
 

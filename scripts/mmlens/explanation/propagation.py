@@ -41,11 +41,16 @@ def readout(capture, state):
     """{modality: (B, N)}: the rows of R that the classifier reads, summed over readouts."""
     return {
         modality: sum(
-            state[stream, span.stream][:, row, span.slice]
+            row_of(state[stream, span.stream], row)[:, span.slice]
             for stream, row in capture.layout.readouts
         )
         for modality, span in capture.layout.spans.items()
     }
+
+
+def row_of(matrices, row):
+    """One row (B, K) of matrices (B, Q, K); row is a number, or long (B,), one of each sample."""
+    return matrices[torch.arange(len(matrices), device=matrices.device), row]
 
 
 def readout_map(capture, modality, prefer_cross=False):

@@ -68,7 +68,8 @@ class Layout:
 
     spans : {modality: Span}; content : {modality: bool (B, N)};
     valid : {stream: bool (B, N)}; grid : (rows, columns) of the image patches;
-    readouts : tuple of (stream, row), the tokens that the classifier reads.
+    readouts : tuple of (stream, row), the tokens that the classifier reads; row is a number, or
+        long (B,) where it differs from sample to sample, as the end of a text does.
     """
 
     spans: dict
