@@ -405,6 +405,18 @@ def test_multi_task_weights_need_the_task_tokens(tmp_path, state):
         load_vilbert(VilbertNetwork(tasks), tmp_path / "captions.bin")
 
 
+def test_features_of_another_width_get_a_fresh_layer_that_is_reported(tmp_path, state):
+    torch.save(state, tmp_path / "weights.bin")
+    network = VilbertNetwork(replace(CONFIG, v_feature_size=CONFIG.v_feature_size + 3), ())
+    report = load_vilbert(network, tmp_path / "weights.bin")
+    projection = {f"bert.v_embeddings.image_embeddings.{name}" for name in ("weight", "bias")}
+    assert set(report.missing) == projection <= set(report.unexpected)
+    without = {name: tensor for name, tensor in state.items() if name not in projection}
+    torch.save(without, tmp_path / "weights.bin")
+    with pytest.raises(DataError, match=r"no bert.v_embeddings.image_embeddings.bias"):
+        load_vilbert(network, tmp_path / "weights.bin")
+
+
 def test_a_file_without_the_trunk_is_refused(tmp_path):
     torch.save({"classifier.1.bias": torch.zeros(2)}, tmp_path / "weights.bin")
     network = VilbertNetwork(CONFIG, ())

@@ -18,14 +18,17 @@ HEADS = (
 )
 # A buffer of newer versions of BERT: the numbers from 0 on.
 POSITIONS = "bert.embeddings.position_ids"
+# Reads the features of the regions: 2048 of the published detector.
+PROJECTION = "bert.v_embeddings.image_embeddings."
 
 
 def load_vilbert(network, path, fitted=(), fresh=()):
     """Fill a `VilbertNetwork` with a published file; a `LoadReport`.
 
     Heads that the network lacks are not read, and heads that the file lacks keep their fresh
-    weights. The multi-task file needs a network with its 20 task tokens. fitted, fresh : see
-    `load_released`.
+    weights. So does the layer that reads the features, where they are of another width than those
+    of the file: it has to be trained. The multi-task file needs a network with its 20 task tokens.
+    fitted, fresh : see `load_released`.
 
     Raises
     ------
@@ -36,10 +39,10 @@ def load_vilbert(network, path, fitted=(), fresh=()):
         network,
         path,
         rename=published_name,
-        parts=("bert.", *HEADS),
-        required=("bert.",),
+        parts=("bert.", PROJECTION, *HEADS),
+        required=("bert.", PROJECTION),
         known=(*HEADS, POSITIONS),
-        fitted=fitted,
+        fitted=(*fitted, PROJECTION),
         fresh=fresh,
     )
 
