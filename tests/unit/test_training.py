@@ -8,7 +8,7 @@ from training_data import new_model, settings, write_data
 
 from mmlens.table import DataError
 from mmlens.training import loop
-from mmlens.training.batches import epoch_batches
+from mmlens.training.batches import epoch_batches, training_rows
 from mmlens.training.objective import batch_loss, check_objective, masked_word_loss
 from mmlens.training.optimisation import build_average
 from mmlens.training.predict import predict, prediction_table
@@ -270,3 +270,15 @@ def test_prediction_table_has_every_sample_of_its_splits(data):
     chosen = data.samples[data.samples["split"].isin(["val", "test"])]
     assert table["sample_id"].tolist() == chosen["sample_id"].tolist()
     assert ((table["probability"] >= 0.5) == (table["prediction"] == 1)).all()
+
+
+def test_a_part_of_the_training_samples_is_balanced_and_grows_with_its_number(data):
+    assert torch.equal(training_rows(data, None), data.split("train"))
+    few, more = training_rows(data, 3), training_rows(data, 5)
+    assert (len(few), data.labels[few].sum()) == (6, 3)
+    assert data.labels[more].sum() == 5
+    assert set(few.tolist()) < set(more.tolist()) < set(data.split("train").tolist())
+    with pytest.raises(
+        DataError, match=r"per_class: found 999, but the split train has \d+ samples"
+    ):
+        training_rows(data, 999)

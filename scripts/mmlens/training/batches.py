@@ -2,6 +2,9 @@
 
 import torch
 
+from ..files import seed_from
+from ..table import DataError
+
 WINDOW = 20  # batches within which samples are sorted by length
 
 
@@ -30,6 +33,38 @@ def epoch_batches(data, rows, settings, generator):
     ):
         batches += window[torch.argsort(length, stable=True)].split(size)
     return [batches[k] for k in torch.randperm(len(batches), generator=generator)]
+
+
+def training_rows(data, per_class):
+    """Rows (N,) of the split train: all, or so many of each label.
+
+    Samples are taken in the order of a hash of their id, so that every seed sees the same and a
+    greater number keeps those of a smaller one.
+
+    Raises
+    ------
+    DataError if there are fewer of a label, or the labels are not two.
+    """
+    rows = data.split("train")
+    if per_class is None:
+        return rows
+    if data.outputs > 1:
+        problem = f"training.per_class: found {per_class}, but answers are no labels; expected null"
+        raise DataError("section training", [problem])
+    ids = data.samples["sample_id"].to_numpy()
+    ranked = sorted(rows.tolist(), key=lambda row: seed_from("per class", ids[row]))
+    chosen, problems = [], []
+    for label in (0, 1):
+        own = [row for row in ranked if data.labels[row] == label]
+        if len(own) < per_class:
+            problems.append(
+                f"training.per_class: found {per_class}, but the split train has {len(own)} "
+                f"samples of label {label}; lower it"
+            )
+        chosen += own[:per_class]
+    if problems:
+        raise DataError("section training", problems)
+    return torch.tensor(sorted(chosen))
 
 
 def shuffle(samples, rows, generator):

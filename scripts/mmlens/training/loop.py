@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..files import seed_from
 from .adapters import add_adapters, merge_adapters
-from .batches import epoch_batches
+from .batches import epoch_batches, training_rows
 from .objective import batch_loss, check_objective
 from .optimisation import build_average, build_optimizer, build_schedule
 from .processes import ALONE
@@ -54,7 +54,7 @@ def train(model, data, settings, *, seed, device, state_path, processes=ALONE, o
         model.checkpoint_gradients()
     adapters = add_adapters(model, settings["lora"], seed)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    rows = data.split("train")
+    rows = training_rows(data, settings["per_class"])
     per_epoch = math.ceil(len(rows) / (settings["batch_size"] * settings["accumulate"]))
     steps = settings["updates"] or per_epoch * settings["epochs"]
     optimizer = build_optimizer(model, settings, device)
