@@ -291,10 +291,11 @@ def check_weights(config):
     """Problems with section weights, and with the names and paths of what this run starts from."""
     problems = []
     for name, entry in config["weights"].items():
-        places = [key for key in ("hub", "url", "path") if key in entry]
-        if len(places) != 1:
-            found = " and ".join(places) or "none of them"
-            problems.append(f"weights.{name}: found {found}, expected one of hub, url and path")
+        places = [key for key in ("hub", "url") if key in entry]
+        if len(places) > 1:
+            problems.append(f"weights.{name}: found hub and url, expected one of them")
+        elif not places and "path" not in entry:
+            problems.append(f"weights.{name}: found none of hub, url and path, expected one")
         for key, of in (("revision", "hub"), ("tensors", "hub"), ("sha256", "url")):
             if key in entry and of not in entry:
                 problems.append(f"weights.{name}.{key}: belongs to {of}, which it lacks; remove it")

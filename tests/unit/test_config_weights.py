@@ -17,8 +17,8 @@ def variant(weights, **arguments):
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ({}, "weights.w: found none of them, expected one of hub, url and path"),
-        ({"hub": "a/b", "path": "c"}, "weights.w: found hub and path, expected one of"),
+        ({}, "weights.w: found none of hub, url and path, expected one"),
+        ({"hub": "a/b", "url": "http://c"}, "weights.w: found hub and url, expected one of"),
         ({"path": "a", "revision": "b"}, "weights.w.revision: belongs to hub, which it lacks"),
         ({"hub": "a/b", "sha256": "0" * 64}, "weights.w.sha256: belongs to url, which it lacks"),
         ({"url": "http://a/b", "sha256": "0"}, "expected 64 digits of a SHA-256"),
@@ -46,6 +46,12 @@ def test_what_the_run_starts_from_is_there(tmp_path):
     assert problem.startswith(f"weights.mine.path: {tmp_path}/gone is no folder or file")
     # Of a model that this run does not have, nothing needs to be there.
     complete_config(config_with(variant("mine"), weights=gone, models=["text_only"]), SCHEMA)
+
+
+def test_a_copy_of_ones_own_is_read_in_place_of_a_download(tmp_path):
+    entry = {"clip": {**HUB, "path": str(tmp_path)}}
+    config = complete_config(config_with(variant("clip"), weights=entry), SCHEMA)
+    assert weights_path(config, "clip") == str(tmp_path)
 
 
 def test_names_become_paths(tmp_path):

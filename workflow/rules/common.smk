@@ -195,7 +195,7 @@ def fetched_weights():
     """Names of the entries of section weights that this run downloads."""
     entries = config["weights"]
     names = dict.fromkeys(used_weights(config).values())
-    return [name for name in names if entries.get(name, {}).keys() & {"hub", "url"}]
+    return [name for name in names if name in entries and "path" not in entries[name]]
 
 
 def weights_source(wildcards):
