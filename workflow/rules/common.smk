@@ -175,7 +175,7 @@ def weights_files(*values):
     """
     files = []
     for value in values:
-        if config["weights"].get(value, {}).keys() & {"hub", "url"}:
+        if value in config["weights"] and "path" not in config["weights"][value]:
             files.append(f"resources/weights/{value}/weights.json")
             continue
         path = Path(weights_path(config, value))
