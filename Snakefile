@@ -14,16 +14,17 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     run=config["run"],
-    model="|".join(config["models"]) or "(?!)",  # without models, what matches nothing
+    model=one_of(config["models"]),
     seed=r"\d+",
     extractor="|".join(EXTRACTORS.names()),
-    weights="|".join(config["weights"]) or "(?!)",
+    weights=one_of(config["weights"]),
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/perturb.smk"
@@ -40,7 +41,7 @@ rule all:
     input:
         rules.data.input,
         rules.features.input,
-        rules.train.input,
+        rules.predict.input,
         rules.evaluate.input,
         rules.explain.input,
         rules.perturb.input,

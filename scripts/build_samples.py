@@ -21,6 +21,7 @@ try:
         modalities=snakemake.params.modalities,
         splits=("train", "val", "test"),
         tasks=snakemake.params.tasks,
+        trained=snakemake.params.trained,
         gate=gate,
     )
 except DataError as error:

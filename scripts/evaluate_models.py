@@ -7,12 +7,24 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 from mmlens.evaluation.answers import compare_answers, evaluate_answers
 from mmlens.evaluation.classification import compare, evaluate
 from mmlens.files import write_json
-from mmlens.table import read_runs, read_samples, read_table, task_of, write_csv
+from mmlens.table import (
+    DataError,
+    check_labels,
+    read_runs,
+    read_samples,
+    read_table,
+    task_of,
+    write_csv,
+)
 
 params, inputs, output = snakemake.params, snakemake.input, snakemake.output
 runs = [(model, seed) for model in params.models for seed in params.seeds]
 predictions = read_runs(inputs.predictions, params.models, params.seeds)
 samples = read_samples(inputs.samples)
+try:
+    check_labels(samples)
+except DataError as error:
+    sys.exit(str(error))
 # Answers and classes have the same two functions as two labels, which need their names too.
 one, all_of_them, own = evaluate, compare, ()
 if task_of(samples) != "binary":

@@ -10,22 +10,26 @@ import torch
 from mmlens.device import torch_device
 from mmlens.explanation.explain import choose_rows, explain
 from mmlens.features.reader import FeatureReader
-from mmlens.models import build_model, get_model
+from mmlens.models import build_model, input_spec
 from mmlens.models.inputs import EncodedSamples
 from mmlens.perturbation.engine import perturb
-from mmlens.table import answer_names, read_samples, write_parquet
+from mmlens.table import DataError, answer_names, check_labels, read_samples, write_parquet
 from mmlens.weights import load_weights
 
 params, settings = snakemake.params, snakemake.params.explain
 name, arguments = params.model["name"], params.model["arguments"]
 samples = read_samples(snakemake.input.samples)
+try:
+    check_labels(samples)
+except DataError as error:
+    sys.exit(str(error))
 answers = answer_names(samples, snakemake.input.classes)
 chosen = choose_rows(samples, settings["split"], settings["samples"])
 predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
 chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
 data = EncodedSamples(
     chosen,
-    get_model(name).input_spec(arguments, snakemake.input.tokenizer, params.model["max_length"]),
+    input_spec(name, arguments, snakemake.input.tokenizer, params.model["max_length"]),
     features=FeatureReader(snakemake.input.features[0]) if snakemake.input.features else None,
     answers=answers,
 )

@@ -1,4 +1,4 @@
-"""Train one model with one seed, choose checkpoint and threshold on val, predict val and test."""
+"""Train one model with one seed, choose checkpoint and threshold on val, predict."""
 
 import os
 import sys
@@ -8,7 +8,6 @@ mode = "a" if "LOCAL_RANK" in os.environ else "w"
 sys.stderr = sys.stdout = open(snakemake.log[0], mode, buffering=1)
 
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from mmlens.device import torch_device
 from mmlens.features.reader import FeatureReader
 from mmlens.files import seed_from, sha256_file, stable_hash, write_json, write_text
 from mmlens.metrics import choose_threshold
-from mmlens.models import build_model, get_model
+from mmlens.models import build_model, input_spec
 from mmlens.models.inputs import EncodedSamples
 from mmlens.table import read_samples, read_table, task_of, write_csv, write_parquet
 from mmlens.training.cost import model_cost
@@ -26,7 +25,7 @@ from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
 from mmlens.training.processes import join_processes, launch
 from mmlens.training.state import remove_state
-from mmlens.training.zero_shot import class_logits
+from mmlens.training.zero_shot import logits_function
 from mmlens.weights import load_weights, save_weights
 
 seed = int(snakemake.wildcards.seed)
@@ -57,7 +56,7 @@ samples = read_samples(inputs.samples)
 task, names = task_of(samples), read_table(inputs.classes)["name"].tolist()
 data = EncodedSamples(
     samples,
-    get_model(name).input_spec(arguments, inputs.tokenizer, params.model["max_length"]),
+    input_spec(name, arguments, inputs.tokenizer, params.model["max_length"]),
     features=FeatureReader(inputs.features[0]) if inputs.features else None,
     answers=names if task == "answers" else None,
 )
@@ -94,13 +93,8 @@ with torch_device(params.device, params.torch_threads) as device, log as on_epoc
         rows = data.split("val")
         probability = predict(model, data, rows, device).double().sigmoid().numpy()
         threshold = choose_threshold(data.labels[rows].numpy(), probability)
-    if task == "classes":
-        logits_of = partial(
-            class_logits, model, data, names=names, device=device, **params.zero_shot
-        )
-    else:
-        logits_of = partial(predict, model, data, device=device)
-    predictions = prediction_table(logits_of, data, ("val", "test"), threshold)
+    logits_of = logits_function(model, data, task, names, params.zero_shot, device)
+    predictions = prediction_table(logits_of, data, params.splits, threshold)
     cost = model_cost(model, data, device) | {"trainable": history.attrs["trainable"]}
 effective |= {"device": device.type, "threshold": threshold}
 save_weights(output.weights, model)

@@ -18,7 +18,8 @@ from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import embedded, render_html, render_markdown
 from mmlens.report.texts import NOTES, explanation_findings, introduction
 
-inputs, config = snakemake.input, snakemake.params.config
+inputs, params = snakemake.input, snakemake.params
+config = params.config
 frames = {
     name: pd.read_csv(inputs[name], dtype={"seeds": str}, keep_default_na=False, na_values=[""])
     for name in (
@@ -49,7 +50,7 @@ figures = [
 stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
 content = {
     "title": f"mmlens: comparison of run {config['run']}",
-    "paragraphs": introduction(config, stem, snakemake.params.frozen),
+    "paragraphs": introduction(config, stem, params.stem_models, params.frozen),
     "findings": model_findings(frames["comparison"]) + explanation_findings(against_random),
     "tables": [
         tables.Shown.of(title, note, shown[name], file)

@@ -13,6 +13,7 @@ from .datasets import DATASETS
 from .explanation import METHODS
 from .features import EXTRACTORS
 from .models import MODELS
+from .models.folders import is_export
 from .registry import unknown
 from .table import DataError
 
@@ -256,12 +257,26 @@ def check_values(config):
                 "well the names of classes fit an image; remove it"
             )
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
-    if config["models"] and config["stem"]["pretrain"] and task == "binary" and not has_masks:
+    if needs_stem(config) and task == "binary" and not has_masks:
         problems.append(
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "
             "add them or set stem.pretrain: false"
         )
-    return problems + check_features(config) + check_vqa(dataset) + check_weights(config)
+    problems += check_features(config) + check_vqa(dataset) + check_weights(config)
+    return problems + check_use(config)
+
+
+def needs_stem(config):
+    """Whether a model or an extractor of the run starts from the pretrained stem."""
+    known = [m for m in config["models"] if architecture(config, m) in MODELS.names()]
+    wanted = any(has_stem(config, model) for model in known)
+    return config["stem"]["pretrain"] and (wanted or "stem" in config["features"]["extractors"])
+
+
+def has_stem(config, model):
+    """Whether a model starts with a stem, and from no other weights."""
+    fresh = config["variants"].get(model, {}).get("weights") is None
+    return fresh and model_attribute(config, model, "stem", False)
 
 
 def check_features(config):
@@ -312,6 +327,32 @@ def check_weights(config):
                 f"{key}: {value!r} is no entry of section weights ({names}) and no folder or file; "
                 "add it or correct it"
             )
+    return problems
+
+
+def check_use(config):
+    """Problems with models that are used as they are, and with what is predicted."""
+    problems = []
+    for model in config["models"]:
+        variant = config["variants"].get(model, {})
+        weights = variant.get("weights")
+        if weights is None and not variant.get("train", True):
+            problems.append(
+                f"variants.{model}.train: found false, but it has no weights to be used as they "
+                "are; set weights, or train: true"
+            )
+        if weights is not None and variant.get("arguments"):
+            path = weights_path(config, weights)
+            if is_export(path):
+                problems.append(
+                    f"variants.{model}.arguments: not used with the exported checkpoint {path}, "
+                    "which holds its own; remove them"
+                )
+    split, splits = config["explain"]["split"], config["predict"]["splits"]
+    if config["models"] and split not in splits:
+        problems.append(
+            f"predict.splits: found {', '.join(splits)}, expected also explain.split ({split})"
+        )
     return problems
 
 

@@ -108,6 +108,16 @@ def answer_names(samples, classes):
     return read_table(classes)["name"].tolist() if task_of(samples) == "answers" else None
 
 
+def check_labels(samples):
+    """DataError if two labels are to be told apart and the samples have none (-1)."""
+    if task_of(samples) == "binary" and (samples["label"] < 0).any():
+        problem = (
+            "the samples have no labels, which evaluation and tests of explanations need; the "
+            "target predict needs none: snakemake predict --configfile ..."
+        )
+        raise DataError("labels", [problem])
+
+
 def group_columns(frame):
     """Names of the group_* columns, in table order."""
     return [column for column in frame.columns if column.startswith("group_")]

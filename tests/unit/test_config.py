@@ -305,7 +305,7 @@ def test_a_variant_is_a_model_under_another_name():
     assert full["first"]["arguments"] == {"width": 16}
     assert full["text_only"] == {
         **{"model": "text_only", "arguments": {}, "weights": None},
-        **{"max_length": None, "captions": True},
+        **{"max_length": None, "captions": True, "train": True},
     }
     # One that the run does not list is no model of it, as with files laid over each other.
     assert list(complete_config({**config, "models": ["text_only"]}, SCHEMA)["variants"]) == [

@@ -13,9 +13,11 @@ sys.path.append(str(Path(workflow.basedir) / "scripts"))
 from mmlens.config import (
     ConfigError,
     complete_config,
+    has_stem,
     is_frozen,
     modalities_read,
     model_attribute,
+    needs_stem,
     read_schema,
     task_of,
     used_weights,
@@ -41,6 +43,21 @@ def of_run(pattern, **wildcards):
     values = {"run": config["run"], "model": config["models"], "seed": config["seeds"]}
     named = {name: values[name] for name in values if f"{{{name}}}" in pattern}
     return expand(pattern, **{**named, **wildcards})
+
+
+def trained_models():
+    """Models of the run that it trains."""
+    return [model for model in config["models"] if config["variants"][model]["train"]]
+
+
+def used_models():
+    """Models of the run that are used as their weights are."""
+    return [model for model in config["models"] if not config["variants"][model]["train"]]
+
+
+def one_of(names):
+    """Regular expression of these names; without any, one that matches nothing."""
+    return "|".join(names) or "(?!)"
 
 
 def of_models(pattern):
@@ -320,15 +337,18 @@ def model_features(wildcards):
 
 def stem_weights(wildcards):
     """Weights of the pretrained stem, where the run has one."""
-    wanted = config["stem"]["pretrain"]
-    return [f"results/{wildcards.run}/features/stem/stem.safetensors"] if wanted else []
+    path = f"results/{wildcards.run}/features/stem/stem.safetensors"
+    return [path] if needs_stem(config) else []
 
 
 def model_stem(wildcards):
-    """Weights of the pretrained stem for a model that starts from it, and from no weights."""
-    fresh = config["variants"][wildcards.model]["weights"] is None
-    wanted = model_attribute(config, wildcards.model, "stem", False)
-    return stem_weights(wildcards) if wanted and fresh else []
+    """Weights of the pretrained stem for a model that starts from it."""
+    return stem_weights(wildcards) if has_stem(config, wildcards.model) else []
+
+
+def stem_models():
+    """Models of the run that start with a convolutional stem."""
+    return [model for model in config["models"] if has_stem(config, model)]
 
 
 def stem_facts(wildcards):
@@ -344,14 +364,18 @@ def benchmark_files(wildcards):
         single.append("generate_dataset")
     if is_downloaded():
         single.append("fetch_dataset")
-    if config["stem"]["pretrain"]:
+    if needs_stem(config):
         single.append("pretrain_stem")
     if config["captions"]["enabled"]:
         single.append("caption_images")
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
-    names += ["train_model/{model}/seed{seed}", "explain_model/{model}/seed{seed}"]
-    return [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]
+    names += ["explain_model/{model}/seed{seed}"]
+    files = [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]
+    for rule_name, models in (("train_model", trained_models()), ("predict_model", used_models())):
+        pattern = f"results/{{run}}/benchmarks/{rule_name}/{{model}}/seed{{seed}}.tsv"
+        files += of_run(pattern, model=models)
+    return files
 
 
 def name_reports():

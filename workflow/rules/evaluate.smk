@@ -37,7 +37,9 @@ rule evaluate_models:
 
 rule draw_training_curves:
     input:
-        history=of_run("results/{run}/checkpoints/{model}/seed{seed}/history.csv"),
+        history=of_run(
+            "results/{run}/checkpoints/{model}/seed{seed}/history.csv", model=trained_models()
+        ),
         lib=library("figures/style.py", "figures/training_curves.py"),
     output:
         svg=report(
@@ -58,7 +60,7 @@ rule draw_training_curves:
         mem_mb=1000,
         runtime=15,
     params:
-        models=config["models"],
+        models=trained_models(),
         seeds=config["seeds"],
     script:
         "../../scripts/draw_training_curves.py"

@@ -1,7 +1,7 @@
 # Figures as a whole, costs, and the comparison report.
 
 # Of all models together; some have a meaning for two labels only.
-OVERVIEWS = ["training_curves"]
+OVERVIEWS = ["training_curves"] if trained_models() else []
 OVERVIEWS += ["roc_curves", "confusion_matrices"] if task_of(config) == "binary" else []
 FIGURES = [
     *(
@@ -81,5 +81,6 @@ rule write_report:
     params:
         config=untracked_config(),
         frozen=frozen_models(),
+        stem_models=stem_models(),
     script:
         "../../scripts/write_report.py"

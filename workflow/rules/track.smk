@@ -56,7 +56,7 @@ rule track_model:
 
 rule track_run:
     input:
-        trainings=of_run("results/{run}/tracking/{model}/seed{seed}.json"),
+        trainings=of_run("results/{run}/tracking/{model}/seed{seed}.json", model=trained_models()),
         comparison=rules.evaluate_models.output.comparison,
         tables=[
             f"results/{{run}}/tables/{name}.csv"

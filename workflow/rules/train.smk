@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
+        of_run("results/{run}/predictions/{model}/seed{seed}.parquet", model=trained_models()),
 
 
 rule train_model:
@@ -26,6 +26,8 @@ rule train_model:
         "results/{run}/logs/train_model/{model}/seed{seed}.log",
     benchmark:
         "results/{run}/benchmarks/train_model/{model}/seed{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(trained_models()),
     # The longest jobs first, so that short ones fill the gaps at the end.
     priority: 1
     conda:
@@ -38,6 +40,7 @@ rule train_model:
     params:
         training=training_settings,
         model=model_settings,
+        splits=config["predict"]["splits"],
         zero_shot=section("zero_shot"),
         device=config["device"],
         torch_threads=config["torch_threads"],

@@ -36,10 +36,10 @@ def audit(samples, truth):
         image) of the split test, that is the mean label of its samples with that text;
     words_and_counts : AUROC on test of a logistic regression, fitted on train, on bag of words,
         object counts, and counts of the objects that the text names.
-    There are no rows where labels are not binary, for which these checks are not defined.
+    There are no rows where labels are not binary, or missing: these checks are not defined then.
     """
     rows = []
-    binary = task_of(samples) == "binary"
+    binary = task_of(samples) == "binary" and (samples["label"] >= 0).all()
     for stratum, mask in strata(samples) if binary else ():
         chosen = samples[mask]
         test = chosen[chosen["split"] == "test"]

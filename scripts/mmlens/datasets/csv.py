@@ -25,11 +25,14 @@ def read(settings):
     sample without an answer. The label is then the index of the best answer in the vocabulary:
     the answers of the split train, the most frequent first; -1 for a sample with none of them.
 
+    Without either, all labels are -1, which models that are not trained predict all the same.
+
     Parameters
     ----------
     settings : dict
         root: folder that the table's image paths are relative to; table: path of the CSV,
-        relative to root; seed: of the split; optional groups and instances.
+        relative to root; split: that of all rows, or None; seed: of the split; optional groups
+        and instances.
     """
     root = Path(settings["root"])
     path = root / settings["table"]
@@ -43,14 +46,20 @@ def read(settings):
         return Reading.unreadable([f"{path}: columns label and answers; keep one of them"])
     target = "answers" if "answers" in frame else "label"
     missing = [column for column in ("image", "text", target) if column not in frame]
-    if missing:
-        found = ", ".join(frame.columns)
-        return Reading.unreadable([f"{path}: no column {', '.join(missing)}; found {found}"])
+    problem = f"{path}: no column {', '.join(missing)}; found {', '.join(frame.columns)}"
+    unlabelled = ""
+    if missing == ["label"]:  # enough to predict
+        frame["label"] = -1
+        unlabelled = f"{problem}; add it, or train no model (train: false)"
+    elif missing:
+        return Reading.unreadable([problem])
     frame["at"] = [f"{path} line {line}" for line in frame.index]
     frame = frame.reset_index(drop=True)
     if "sample_id" not in frame:
         frame["sample_id"] = [f"row{number}" for number in range(1, len(frame) + 1)]
-    if "split" not in frame:
+    if settings.get("split"):
+        frame["split"] = settings["split"]
+    elif "split" not in frame:
         units = frame["image"].where(frame["image"] != "", frame["text"])
         frame["split"] = [split_of(unit, settings.get("seed", 0)) for unit in units]
     frame["image"] = [str(root / name) if name else "" for name in frame["image"]]
@@ -60,6 +69,7 @@ def read(settings):
         problems,
         settings.get("groups"),
         {s: root / f for s, f in (settings.get("instances") or {}).items()},
+        unlabelled=unlabelled,
         **(with_answers(frame, path, problems) if target == "answers" else {}),
     )
 

@@ -26,6 +26,7 @@ class Reading:
     broken : error, or exclude for data sets in which files are known to be broken: samples whose
         image is missing, cannot be decoded or has another size than annotated are then left out
         and counted
+    unlabelled : what is missing, of a table without labels (all of which are then -1), else ""
     counts : {split: {column: value}} of what the reader itself left out, for the table of quality
     """
 
@@ -37,6 +38,7 @@ class Reading:
     classes: list = field(default_factory=lambda: ["0", "1"])
     class_facts: dict = field(default_factory=dict)
     broken: str = "error"
+    unlabelled: str = ""
     counts: dict = field(default_factory=dict)
 
     @classmethod

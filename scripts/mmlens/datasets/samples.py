@@ -20,6 +20,7 @@ def build_samples(
     modalities=("image", "text"),
     splits=(),
     tasks=(),
+    trained=True,
     seed=0,
     gate=None,
 ):
@@ -34,6 +35,7 @@ def build_samples(
     splits : the splits that the run needs, and no other; () for any. For binary labels each
         needs both of them, else any may be empty.
     tasks : the tasks that the models of the run can learn; () for any
+    trained : whether any is trained; else splits may be empty, or without labels
     seed : of the sampling
     gate : ImageGate, which then holds the facts of all images; default a new one
 
@@ -50,7 +52,9 @@ def build_samples(
     frame = join_groups(reading, problems)
     check_rows(frame, reading, modalities, problems)
     if not reading.problems:
-        check_splits(frame, splits, reading.task, problems)
+        check_splits(frame, splits, reading.task, trained, problems)
+        if reading.unlabelled and trained:
+            problems.append(reading.unlabelled)
     if tasks and reading.task not in tasks:
         problems.append(
             f"models: none of them learns a data set of {reading.task}, only {', '.join(tasks)} "
@@ -123,7 +127,7 @@ def count_quality(reading, read, kept, broken, used):
             row["undecodable"] = lost["unreadable"].sum()
             row["wrong_size"] = ((lost["problem"] != "") & ~lost["unreadable"]).sum()
         if reading.task == "binary":
-            row["positives"] = labels.sum()
+            row["positives"] = (labels == 1).sum()
         else:
             row["classes"] = labels[labels >= 0].nunique()
         if reading.task == "answers":
@@ -174,7 +178,8 @@ def matching(names):
 
 def check_rows(frame, reading, modalities, problems):
     """Append a problem per bad id, label, text or image cell."""
-    first, last = -1 if reading.task == "answers" else 0, len(reading.classes) - 1
+    first = -1 if reading.task == "answers" or reading.unlabelled else 0
+    last = len(reading.classes) - 1
     allowed = {str(number) for number in range(first, last + 1)}
     expected = "0 or 1" if reading.task == "binary" else f"a number from {first} to {last}"
     first_at = {}
@@ -201,9 +206,9 @@ def check_rows(frame, reading, modalities, problems):
                     )
 
 
-def check_splits(frame, splits, task, problems):
+def check_splits(frame, splits, task, trained, problems):
     """Append a problem per split that is unknown and, for binary labels, empty or of one label."""
-    if task != "binary" and frame.empty:
+    if (task != "binary" or not trained) and frame.empty:
         problems.append("no samples; nothing of the data set is left to use")
     if not splits:
         return
@@ -211,7 +216,7 @@ def check_splits(frame, splits, task, problems):
         if split not in splits:
             first = frame.loc[frame["split"] == split, "at"].iat[0]
             problems.append(f"{first}: split {split!r}; expected one of {', '.join(splits)}")
-    for split in splits if task == "binary" else ():
+    for split in splits if task == "binary" and trained else ():
         labels = {str(label) for label in frame.loc[frame["split"] == split, "label"]}
         if len(labels) < 2:
             found = f"only label {labels.pop()}" if labels else "no samples"

@@ -80,7 +80,8 @@ def with_samples(predictions, samples, split):
     joined = of_split.merge(chosen, on="sample_id", validate="one_to_one")
     if len(joined) != len(of_split):
         raise ValueError(
-            f"predictions of split {split}: found {len(joined)} of {len(of_split)} samples"
+            f"predictions of split {split}: found {len(joined)} of {len(of_split)} samples; is it "
+            "among predict.splits?"
         )
     return joined
 

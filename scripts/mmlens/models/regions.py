@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from ..table import DataError
-from .released import ReleasedModel, folder_of
+from .folders import folder_of
+from .released import ReleasedModel
 
 # Files of a folder that a tokenizer can be read from: one, or several that need each other.
 TOKENIZERS = (("tokenizer.json",), ("tokenizer_config.json",), ("vocab.txt", "config.json"))

@@ -1,8 +1,6 @@
 """Published weights: what a file holds is matched to a network by name and shape, and reported."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -10,9 +8,7 @@ from ..table import DataError
 from ..weights import read_content, state_of
 from .answers import read_answers
 from .base import Model
-
-SETTINGS = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+from .folders import is_export, weights_file
 
 
 @dataclass(frozen=True)
@@ -74,33 +70,6 @@ class ReleasedModel(Model):
             self.answers = names
 
 
-def weights_file(weights):
-    """Path of the file of weights, which may be a folder of save_pretrained; DataError if none."""
-    path = Path(weights)
-    if not path.is_dir():
-        return path  # `read_content` says if there is none
-    for name in WEIGHTS:
-        if (path / name).is_file():
-            return path / name
-    raise DataError("weights", [f"{path}: holds no {' or '.join(WEIGHTS)}; download it again"])
-
-
-def folder_of(weights):
-    """The folder that weights, a folder or a file, lie in."""
-    return Path(weights) if Path(weights).is_dir() else Path(weights).parent
-
-
-def settings_beside(weights):
-    """Content of the config.json that lies beside weights; {} if there is none."""
-    path = folder_of(weights) / SETTINGS
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError("weights", [f"{path}: {error}; expected JSON"]) from None
-
-
 def load_released(module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None):
     """Fill a network with the tensors of a published file; a `LoadReport`.
 
@@ -120,6 +89,8 @@ def load_released(module, path, *, rename, parts, required, known, fitted=(), fr
     ------
     DataError naming every tensor that is missing, unexpected, of another shape, or there twice.
     """
+    if is_export(path):  # which holds the state of the whole model, read when it is built
+        return LoadReport(str(path), (), {}, (), ())
     found, old_names, problems, adapted = {}, {}, [], []
     for name, tensor in state_of(read_content(path), path).items():
         new = rename(name)
@@ -172,6 +143,21 @@ def load_released(module, path, *, rename, parts, required, known, fitted=(), fr
         missing=tuple(missing),
         adapted=tuple(adapted),
     )
+
+
+def fresh_weights(model, batch):
+    """Names of weights that no file held and that the logits of a batch depend on.
+
+    What a model that is not trained says would be worth nothing with any. They are told by their
+    gradients, since a file may well lack heads that are not asked.
+    """
+    missing = set(model.report.missing) if getattr(model, "report", None) else set()
+    named = {n: p for n, p in model.network.named_parameters() if n in missing} if missing else {}
+    if not named:
+        return []
+    logits = model.eval()(model.embed(batch)).sum()
+    gradients = torch.autograd.grad(logits, list(named.values()), allow_unused=True)
+    return [name for name, g in zip(named, gradients, strict=True) if g is not None]
 
 
 def fits(part, found, expected):

@@ -8,8 +8,9 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from ..features.vision_transformers import read_processor
 from ..registry import unknown
 from ..table import DataError
+from .folders import settings_beside
 from .inputs import InputSpec, own_inputs
-from .released import LoadReport, ReleasedModel, settings_beside
+from .released import LoadReport, ReleasedModel
 
 CLASSES = 2  # of a binary head, whose logit is the difference of their scores
 MOST_TOKENS = 128  # of a text, where nothing else is asked for

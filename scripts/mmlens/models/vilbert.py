@@ -4,8 +4,8 @@ import torch
 
 from . import register_model
 from .base import Edge, Layout, Parallel, Span, Tokens
+from .folders import settings_beside
 from .regions import RegionModel, check_fits, run_needs, some_region
-from .released import settings_beside
 from .vilbert_config import VilbertConfig
 from .vilbert_network import TaskHead, VilbertNetwork, with_global_region
 from .vilbert_weights import load_vilbert

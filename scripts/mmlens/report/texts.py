@@ -55,10 +55,11 @@ NOTES = {
 }
 
 
-def introduction(config, stem, frozen):
+def introduction(config, stem, stem_models, frozen):
     """Paragraphs on what the run is, with what a reader must know to judge its numbers.
 
-    stem : facts of the stem's pretraining, or None; frozen : {model: extractor it reads}
+    stem : facts of the stem's pretraining, or None; stem_models : models that start from it, or
+    with an untrained one; frozen : {model: extractor it reads}
     """
     dataset = config["dataset"]["kind"]
     data = (
@@ -67,28 +68,65 @@ def introduction(config, stem, frozen):
         if dataset == "generated"
         else f"Data: {dataset} files below {config['dataset']['root']}."
     )
-    if stem:
-        shared = (
-            f"Image models share a convolutional stem, pretrained for {stem['steps']} steps "
-            "to name the object on each 16-pixel patch of the training images "
+    models = origins(config)
+    if stem_models and stem:
+        models.append(
+            f"{listed(stem_models)}: the convolutional stem was pretrained for {stem['steps']} "
+            "steps to name the object on each 16-pixel patch of the training images "
             f"({100 * stem['accuracy']:.0f}% of covered patches named exactly right)."
         )
-    else:
-        shared = "The convolutional stem starts untrained and is learned with each model."
+    elif stem_models:
+        models.append(f"{listed(stem_models)}: the convolutional stem starts untrained.")
     for model, extractor in frozen.items():
-        shared += f" {model} reads the cached features of the extractor {extractor} instead."
+        models.append(f"{model} reads the cached features of the extractor {extractor}.")
     captions = config["captions"]
     if captions["enabled"]:
         data += f" Each text is followed by a caption of its image by {captions['model']}."
     protocol = config["perturbation"]["protocol"]
+    surroundings = (
+        "; a patch's features also carry some of its surroundings, because the stem's receptive "
+        "field is 62 pixels."
+        if stem_models
+        else "."
+    )
     return [
         data,
-        "All models are small and trained from scratch in this run. " + shared,
+        " ".join(models),
         f"Explanations are of the predicted class, on {config['explain']['samples']} samples of "
         f"the split {config['explain']['split']}. Perturbation removes patches or words at the "
-        f"input of the transformer layers (protocol {protocol}); a patch's features also carry "
-        "some of its surroundings, because the stem's receptive field is 62 pixels.",
+        f"input of the transformer layers (protocol {protocol}){surroundings}",
     ]
+
+
+def origins(config):
+    """Sentences on what the models started from and whether they were trained, one per kind."""
+    variants = {model: config["variants"][model] for model in config["models"]}
+    scratch = [model for model, variant in variants.items() if variant["weights"] is None]
+    tuned = [model for model in variants if model not in scratch and variants[model]["train"]]
+    used = [model for model in variants if model not in (*scratch, *tuned)]
+    source = {model: start_of(config, variants[model]["weights"]) for model in (*tuned, *used)}
+    sentences = []
+    if scratch:
+        sentences.append(f"Trained from scratch in this run, on its data alone: {listed(scratch)}.")
+    if tuned:
+        from_what = "; ".join(f"{model} from {source[model]}" for model in tuned)
+        sentences.append(f"Trained further in this run: {from_what}.")
+    if used:
+        with_what = "; ".join(f"{model} with {source[model]}" for model in used)
+        sentences.append(f"Not trained in this run, but used as the weights are: {with_what}.")
+    return sentences
+
+
+def start_of(config, weights):
+    """Where weights are from, given by the name of an entry of section weights or a path."""
+    entry = config["weights"].get(weights, {"path": weights})
+    version = f" at {entry['revision']}" if "revision" in entry else ""
+    return next(entry[key] for key in ("hub", "url", "path") if key in entry) + version
+
+
+def listed(names):
+    """Names with commas between them."""
+    return ", ".join(names)
 
 
 def explanation_findings(verdicts):

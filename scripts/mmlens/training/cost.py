@@ -17,7 +17,7 @@ def model_cost(model, data, device):
     Parameters
     ----------
     model : Model on `device`
-    data : EncodedSamples with the split test
+    data : EncodedSamples
 
     Returns
     -------
@@ -27,7 +27,7 @@ def model_cost(model, data, device):
     """
     model.eval()
     parameters = list(model.parameters())
-    rows = data.split("test")[:BATCH]
+    rows = torch.arange(len(data))[:BATCH]
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)

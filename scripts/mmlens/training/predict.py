@@ -38,9 +38,16 @@ def prediction_table(logits_of, data, splits, threshold=None):
     answers_top5 lists the five best as JSON.
 
     logits_of : function, rows of `data` -> logits (N,) or (N, C), such as `predict` of a model
+    splits : those without samples are left out; ValueError if no other is left
     """
     parts = []
-    for split in splits:
+    present = set(data.samples["split"])
+    if not present & set(splits):
+        raise ValueError(
+            f"predict.splits: found {', '.join(splits)}, but the data set has only samples of "
+            f"{', '.join(sorted(present))}"
+        )
+    for split in filter(present.__contains__, splits):
         rows = data.split(split)
         logits = logits_of(rows).double()
         chosen = data.samples.iloc[rows.numpy()]

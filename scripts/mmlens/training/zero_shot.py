@@ -4,12 +4,28 @@ A contrastive model compares embeddings (Radford et al. 2021, section 3.1); any 
 pair of image and prompt by its logit that they match.
 """
 
+from functools import partial
+
 import pandas as pd
 import torch
 
 from ..models.inputs import EncodedSamples
+from .predict import predict
 
 PAIRS = 200  # that go through the network together
+
+
+def logits_function(model, data, task, names, zero_shot, device):
+    """Function, rows of `data` -> logits on the CPU, for `prediction_table`.
+
+    Parameters
+    ----------
+    task : binary, answers or classes, of the samples; names : its answers or classes
+    zero_shot : the config's section of that name, which counts for classes
+    """
+    if task == "classes":
+        return partial(class_logits, model, data, names=names, device=device, **zero_shot)
+    return partial(predict, model, data, device=device)
 
 
 def fill_prompt(prompt, name):
