@@ -131,6 +131,10 @@ def training_library(wildcards):
     return torch_library([wildcards.model], "training")
 
 
+def export_library(wildcards):
+    return torch_library([wildcards.model], "report/card.py")
+
+
 def explanation_library(wildcards):
     engine = [
         f"explanation/{name}.py" for name in ("__init__", "capture", "explain", "propagation")

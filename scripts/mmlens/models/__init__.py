@@ -55,3 +55,10 @@ def build_model(name, settings, data):
     if data.outputs > 1:
         arrange_answers(model, data.answers)
     return model
+
+
+def load(folder, device="cpu"):
+    """An exported checkpoint, ready for use: a `LoadedModel` with predict(images, texts)."""
+    from ..training.loaded import LoadedModel
+
+    return LoadedModel(folder, device)
