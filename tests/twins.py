@@ -42,6 +42,7 @@ LENGTH = 40  # tokens
 REGIONS, FEATURES = 36, 2048
 # What the twins' configs give as sizes, since the published files come without a config.
 METER = {
+    "vocab_size": 500,
     "hidden_size": 16,
     "num_top_layer": 2,
     "num_heads": 2,
@@ -96,26 +97,26 @@ def save_bert(folder, words):
 
 
 def save_roberta(folder, texts):
-    """A byte-level tokenizer of RoBERTa's kind, trained on the texts; its number of tokens."""
+    """A byte-level tokenizer of RoBERTa's kind, of at most METER["vocab_size"] tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(
+        vocab_size=METER["vocab_size"], special_tokens=special, initial_alphabet=alphabet
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
     names |= {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=50, **names)
     fast.save_pretrained(folder)
-    return tokenizer.get_vocab_size()
 
 
-def save_meter(folder, words):
+def save_meter(folder):
     """A checkpoint as Lightning writes it, fine-tuned for VQA."""
-    config = MeterConfig(vocab_size=words, **METER)
-    network = spread(MeterNetwork(config, ("answers",), answers=ANSWERS))
+    network = spread(MeterNetwork(MeterConfig(**METER), ("answers",), answers=ANSWERS))
     folder.mkdir(exist_ok=True)
     content = {"epoch": 9, "global_step": 1, "state_dict": network.state_dict()}
     torch.save(content, folder / "meter_vqa.ckpt")
@@ -196,7 +197,8 @@ def make(folder, texts):
     save_vilt(folder / "vilt", ViltForMaskedLM, **sizes)
     save_vilt(folder / "vilt_vqa", labels=ANSWERS, **sizes)
     save_vilt(folder / "vilt_matching", ViltForImageAndTextRetrieval, **sizes)
-    save_meter(folder / "meter", save_roberta(folder / "roberta", texts))
+    save_roberta(folder / "roberta", texts)
+    save_meter(folder / "meter")
 
 
 if __name__ == "__main__":

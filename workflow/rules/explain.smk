@@ -47,6 +47,7 @@ rule draw_attributions:
     input:
         samples="results/{run}/data/samples.csv",
         truth="results/{run}/data/truth.parquet",
+        classes="results/{run}/data/classes.csv",
         predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
         attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
         lib=library("datasets/images.py", "figures/style.py", "figures/attributions.py"),

@@ -18,9 +18,18 @@ WORDS_PER_LINE = 21  # characters
 
 
 def examples(predictions, explained):
-    """{case: sample_id} of the first explained sample of each of TP, TN, FP, FN that occurs."""
+    """{case: sample_id} of the first explained sample of each of TP, TN, FP, FN that occurs.
+
+    Of many answers two are right and two are wrong: the best answer is the label or it is not.
+    """
     chosen = predictions[predictions["sample_id"].isin(explained)]
     found = {}
+    if "answers_top5" in chosen:
+        right = chosen["label"] == chosen["prediction"]
+        for name, rows in (("right", chosen[right]), ("wrong", chosen[~right])):
+            for number, sample_id in enumerate(rows["sample_id"].iloc[:2], 1):
+                found[f"{name} {number}"] = sample_id
+        return found
     for case, (truth, predicted) in CASES.items():
         rows = chosen[(chosen["label"] == truth) & (chosen["prediction"] == predicted)]
         if len(rows):
@@ -28,19 +37,20 @@ def examples(predictions, explained):
     return found
 
 
-def attribution_grid(attributions, predictions, samples, truth, methods, title):
+def attribution_grid(attributions, predictions, samples, truth, methods, title, names=None):
     """Rows are TP, TN, FP, FN (those that occur), columns the input and every method.
 
     Image relevance is laid over the image, word relevance behind the words, both scaled per
     sample and method from their least to their greatest value. The outline of the object that
     decides the label is drawn on the input where it is known.
 
-    attributions, predictions : DataFrames of one model and seed; samples, truth : tables
+    attributions, predictions : DataFrames of one model and seed; samples, truth : tables;
+    names : of the answers, where there are more than two classes
     """
     first = attributions[attributions["draw"] == 0].set_index(["sample_id", "method"])
     cases = examples(predictions, set(attributions["sample_id"]))
     facts = samples.set_index("sample_id")
-    chances = predictions.set_index("sample_id")["probability"]
+    said = predictions.set_index("sample_id")
     figure, axes = plt.subplots(
         2 * len(cases),
         1 + len(methods),
@@ -57,8 +67,9 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title):
         image = read_image(sample["image"])
         show_image(pictures[0], image)
         outline(pictures[0], truth, sample_id)
-        caption = f"{case}: label {sample['label']}\np(1) = {chances[sample_id]:.2f}"
-        pictures[0].set_title(caption, fontsize=7)
+        pictures[0].set_title(
+            f"{case}: {caption(sample, said.loc[sample_id], names)}", fontsize=7
+        )
         write_words(texts[0], sample["text"].split(), None)
         for column, method in enumerate(methods, start=1):
             found = first.loc[(sample_id, method)]
@@ -66,10 +77,17 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title):
             write_words(texts[column], found["tokens"], found["text"])
             if row == 0:
                 pictures[column].set_title(label(method), fontsize=8)
-    missing = [case for case in CASES if case not in cases]
+    missing = [case for case in CASES if case not in cases] if names is None else []
     note = f" (no {', '.join(missing)} among the explained samples)" if missing else ""
     figure.suptitle(title + note, fontsize=9)
     return figure
+
+
+def caption(sample, said, names):
+    """What is so and what the model says, in two lines."""
+    if names is None:
+        return f"label {sample['label']}\np(1) = {said['probability']:.2f}"
+    return f"{sample['label_name']}\n{names[said['prediction']]}, p = {said['probability']:.2f}"
 
 
 def read_image(path):
