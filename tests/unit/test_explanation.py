@@ -13,6 +13,7 @@ from mmlens.explanation import METHODS
 from mmlens.explanation.capture import capture
 from mmlens.explanation.explain import explain
 from mmlens.features import get_extractor
+from mmlens.features.base import Geometry
 from mmlens.features.extract import extract
 from mmlens.features.reader import FeatureReader
 from mmlens.files import sha256_file, write_json
@@ -340,3 +341,15 @@ def test_constant_maps_are_flagged(tmp_path):  # two words are equally far from 
 def test_a_special_token_written_in_a_text_is_a_word(tmp_path):
     frame = explained(encoded(tmp_path, ["a [SEP] b", "a [PAD] b"]), "text_only", ["random"])
     assert [len(tokens) for tokens in frame["tokens"]] == [len(text) for text in frame["text"]]
+
+
+def test_patches_of_a_cut_image_lie_where_they_were_cut_out(tmp_path):
+    data = encoded(tmp_path, ["a b", "c"])
+    for path in data.samples["image"]:
+        Image.new("RGB", (200, 100)).save(path)
+    cut = replace(data.spec, geometry=Geometry(48, 48, shortest_edge=48))
+    data = EncodedSamples(data.samples.assign(width=200, height=100), cut)
+    frame = explained(data, "vilt_scratch", ["centre_prior"])
+    boxes = torch.tensor(frame["boxes"][0]).view(3, 3, 4)
+    assert torch.allclose(boxes[0, 0], torch.tensor([0.25, 0, 0.25 + 1 / 6, 1 / 3]))
+    assert torch.allclose(boxes[2, 2], torch.tensor([0.75 - 1 / 6, 2 / 3, 0.75, 1]))

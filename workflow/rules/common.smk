@@ -139,6 +139,7 @@ def explanation_library(wildcards):
     engine = [
         f"explanation/{name}.py" for name in ("__init__", "capture", "explain", "propagation")
     ]
+    engine += ["features/boxes.py"]
     methods = implementations(METHODS, config["methods"])
     perturbation = with_imports("perturbation/engine.py")
     return torch_library([wildcards.model], *engine, *methods, *perturbation)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..features.boxes import patch_boxes
 from ..files import seed_from
 from . import METHODS
 from .capture import capture
@@ -36,7 +37,7 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
         seen = capture(model, data.batch(chosen, device), ids, target, layers)
         content = {m: c.cpu().numpy() for m, c in seen.layout.content.items()}
-        boxes = None if seen.boxes is None else seen.boxes.cpu().numpy()
+        boxes = image_boxes(seen, data, chosen)
         grid = seen.layout.grid or (0, 0)
         for name in methods:
             method = METHODS.get(name)
@@ -64,6 +65,22 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
                         }
                     )
     return pd.DataFrame(records)
+
+
+def image_boxes(seen, data, rows):
+    """Boxes (B, N, 4) of the image tokens, as shares of the image, or None.
+
+    None where they are the cells of a grid over the whole image; where the model's geometry cuts
+    out a part of the image, they are the cells of a grid over that part.
+    """
+    if seen.boxes is not None:
+        return seen.boxes.cpu().numpy()
+    geometry = data.spec.geometry
+    if geometry is None or geometry.shortest_edge is None or seen.layout.grid is None:
+        return None
+    facts = data.samples.iloc[rows.numpy()]
+    sizes = zip(facts["width"], facts["height"], strict=True)
+    return np.stack([patch_boxes(seen.layout.grid, geometry.window(*size)) for size in sizes])
 
 
 def own_boxes(boxes, content, k):

@@ -67,9 +67,7 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title, 
         image = read_image(sample["image"])
         show_image(pictures[0], image)
         outline(pictures[0], truth, sample_id)
-        pictures[0].set_title(
-            f"{case}: {caption(sample, said.loc[sample_id], names)}", fontsize=7
-        )
+        pictures[0].set_title(f"{case}: {caption(sample, said.loc[sample_id], names)}", fontsize=7)
         write_words(texts[0], sample["text"].split(), None)
         for column, method in enumerate(methods, start=1):
             found = first.loc[(sample_id, method)]
