@@ -24,6 +24,8 @@ class InputSpec:
     tokenizer : tokenizers.Tokenizer; max_length : most text tokens, special ones included;
     pad_id, mask_id : of its special tokens, mask_id None if it has none;
     geometry : Geometry of the pixels; mean, std : (3,) of their normalisation
+    fill : whether every text has max_length tokens, with padding that the model reads as it reads
+        words: SigLIP was trained so
     """
 
     tokenizer: Tokenizer
@@ -33,6 +35,7 @@ class InputSpec:
     geometry: Geometry | None = None
     mean: tuple = PLAIN[0]
     std: tuple = PLAIN[1]
+    fill: bool = False
 
 
 def own_inputs(tokenizer, image_size=None, max_length=None):
@@ -117,15 +120,16 @@ class EncodedSamples:
         self.vocabulary_size = spec.tokenizer.get_vocab_size()
         self.max_length = spec.max_length
         self.encodings = encode(self.samples["text"].tolist(), spec)
-        lengths = [len(encoding.ids) for encoding in self.encodings]
+        own = [len(encoding.ids) for encoding in self.encodings]
+        lengths = [spec.max_length if spec.fill else length for length in own]
         self.lengths = torch.tensor(lengths, dtype=torch.long)
         shape = (len(lengths), max(lengths, default=0))
         self.input_ids = torch.full(shape, spec.pad_id, dtype=torch.long)
         special = torch.ones(shape, dtype=torch.bool)
-        for row, encoding in enumerate(self.encodings):
-            self.input_ids[row, : lengths[row]] = torch.tensor(encoding.ids)
+        for row, (encoding, length) in enumerate(zip(self.encodings, own, strict=True)):
+            self.input_ids[row, :length] = torch.tensor(encoding.ids)
             # By the encoding's own mask: a text may contain "[SEP]" as a word.
-            special[row, : lengths[row]] = torch.tensor(encoding.special_tokens_mask).bool()
+            special[row, :length] = torch.tensor(encoding.special_tokens_mask).bool()
         self.valid = torch.arange(shape[1]) < self.lengths[:, None]
         self.content = ~special
         self.image_index, unique = pd.factorize(self.samples["image"])

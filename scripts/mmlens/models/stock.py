@@ -3,12 +3,14 @@
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from ..features.vision_transformers import read_processor
 from ..registry import unknown
 from ..table import DataError
-from .folders import settings_beside
+from .base import Tokens
+from .folders import folder_of, settings_beside
 from .inputs import InputSpec, own_inputs
 from .released import LoadReport, ReleasedModel
 
@@ -29,17 +31,19 @@ class StockModel(ReleasedModel):
         if weights is None:
             return super().input_spec(settings, tokenizer, max_length)
         pixels = "image" in cls.modalities and not cls.frozen
-        return checkpoint_inputs(weights, tokenizer, max_length, cls.modalities, pixels)
+        folder = folder_of(weights)
+        return checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, pixels)
 
     def use_attention(self, implementation):
         super().use_attention(implementation)
         self.network.set_attn_implementation(implementation)
 
 
-def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels):
+def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels, kind=AutoTokenizer):
     """`InputSpec` of the tokenizer and the image processor that lie beside a checkpoint.
 
     tokenizer : path of the run's own, for a checkpoint of a model that reads no words
+    kind : class of transformers that reads the tokenizer
     """
     geometry = mean = std = None
     if pixels:
@@ -47,7 +51,7 @@ def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels):
     if "text" not in modalities:
         own = own_inputs(tokenizer, max_length=max_length)
         return InputSpec(own.tokenizer, own.max_length, own.pad_id, None, geometry, mean, std)
-    found = AutoTokenizer.from_pretrained(folder)
+    found = kind.from_pretrained(folder)
     most = min(found.model_max_length, max_length or MOST_TOKENS)
     if max_length and max_length > most:
         problem = (
@@ -57,6 +61,17 @@ def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels):
         raise DataError("variants", [problem])
     pad = found.pad_token_id or 0
     return InputSpec(found.backend_tokenizer, most, pad, found.mask_token_id, geometry, mean, std)
+
+
+def check_geometry(weights, geometry, image_size):
+    """DataError if the image processor beside weights makes images of another size."""
+    found = (geometry.height, geometry.width)
+    if found != (image_size, image_size):
+        problem = (
+            f"{folder_of(weights)}: preprocessor_config.json makes images of {found[0]} x "
+            f"{found[1]} pixels; expected {image_size} x {image_size}, as config.json has it"
+        )
+        raise DataError("weights", [problem])
 
 
 def load_network(architecture, folder, heads=(), **options):
@@ -93,6 +108,14 @@ def load_network(architecture, folder, heads=(), **options):
     return network, LoadReport(str(folder), tuple(names), {}, tuple(unexpected), tuple(missing))
 
 
+def image_tokens(values, special):
+    """`Tokens` of an image: `values` (B, N, D), of which the first `special` are no patches."""
+    valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+    content = valid.clone()
+    content[:, :special] = False
+    return Tokens(values, valid, content)
+
+
 def difference(scores):
     """Logit (B,) of label 1 from the scores (B, 2) of a two-class head."""
     return scores[:, 1] - scores[:, 0]
@@ -107,16 +130,16 @@ def stock_config(config_class, weights, published, run, sizes):
     weights : folder or file, or None
     published : {key: value}, where the published files differ from these defaults
     run : {key: value}, sizes of a network that starts from scratch
-    sizes : {key: value} over all others, or None
+    sizes : {key: value} over all others, or None; for an architecture of several parts
+        {part: {key: value}}, such as text_config
 
     Raises
     ------
     ValueError naming every key of `sizes` that is unknown; DataError if the weights are those of
     another architecture.
     """
-    shared = {field.name for field in fields(PreTrainedConfig)}
-    known = [field.name for field in fields(config_class) if field.name not in shared]
-    problems = [unknown("key", key, known) for key in sizes or {} if key not in known]
+    sizes = sizes or {}
+    problems = unknown_sizes(config_class, sizes)
     if problems:
         raise ValueError("sizes: " + "; ".join(problems))
     values = run if weights is None else {**published, **settings_beside(weights)}
@@ -124,7 +147,22 @@ def stock_config(config_class, weights, published, run, sizes):
     if found != config_class.model_type:
         problem = f"{weights}: model_type: found {found}, expected {config_class.model_type}"
         raise DataError("weights", [problem])
-    return config_class.from_dict({**values, **(sizes or {})})
+    parts = {
+        key: {**values.get(key, {}), **sizes[key]}
+        for key in config_class.sub_configs
+        if key in sizes
+    }
+    return config_class.from_dict({**values, **sizes, **parts})
+
+
+def unknown_sizes(config_class, sizes):
+    """Messages about keys of `sizes` that a class of configs, or the class of a part, has not."""
+    shared = {field.name for field in fields(PreTrainedConfig)}
+    known = [field.name for field in fields(config_class) if field.name not in shared]
+    problems = [unknown("key", key, known) for key in sizes if key not in known]
+    for key, part in config_class.sub_configs.items():
+        problems += [f"{key}: {problem}" for problem in unknown_sizes(part, sizes.get(key, {}))]
+    return problems
 
 
 def stock_name(name, base):

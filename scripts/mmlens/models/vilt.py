@@ -16,7 +16,15 @@ from .base import Edge, Layout, Span, Tokens, single
 from .layers import PATCH, Stem
 from .regions import additive_mask, check_fits, run_needs
 from .released import load_released
-from .stock import CLASSES, StockModel, checkpoint_inputs, difference, probabilities, stock_config
+from .stock import (
+    CLASSES,
+    StockModel,
+    checkpoint_inputs,
+    difference,
+    image_tokens,
+    probabilities,
+    stock_config,
+)
 
 TRUNK, HEAD, MATCHING, WORDS = "vilt.", "classifier.", "rank_output.", "mlm_score."
 PARTS = (TRUNK, HEAD, MATCHING, WORDS)
@@ -120,11 +128,7 @@ class Vilt(StockModel):
         cls = embeddings.cls_token.expand(len(patches), -1, -1)
         x = torch.cat([cls, patches], 1) + embeddings.position_embeddings
         values = embeddings.dropout(x) + embeddings.token_type_embeddings.weight[1]
-        values = values[batch.image_rows]
-        valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        content = valid.clone()
-        content[:, 0] = False
-        return Tokens(values, valid, content)
+        return image_tokens(values[batch.image_rows], special=1)
 
     def encode(self, tokens):
         text, image = tokens["text"], tokens["image"]
