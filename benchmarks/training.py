@@ -9,8 +9,9 @@ the cache. Texts have 14 words in the median and up to 126; models start from sc
 frozen encoder, which has the size of CLIP ViT-B/32. An epoch of both sides is measured in one run,
 in pairs; the ratio is the median of the pairs, its range the least and the greatest. Seconds are
 CPU time on one thread, so that other work on the machine does not count. Peak memory is that of a
-process of its own for each side, of which `start_mb` were there before the first step. `seconds_once`
-is what the cached features cost before; a case that finds those of an earlier one pays nothing.
+process of its own for each side, of which `start_mb` were there before the first step.
+`seconds_once` is what the cached features cost before; a case that finds those of an earlier one
+pays nothing.
 """
 
 import argparse
