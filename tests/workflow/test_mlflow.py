@@ -28,6 +28,7 @@ ENVIRONMENT = {
     **os.environ,
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # workers that only slow the server's start
 }
 
 
