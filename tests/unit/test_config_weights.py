@@ -1,9 +1,11 @@
-"""Section weights: what is refused, what a run uses, and where it lies."""
+"""Weights: where they are, what a run starts from, and whether it trains it."""
+
+import json
 
 import pytest
 from test_config import SCHEMA, config_with, problems_of
 
-from mmlens.config import complete_config, used_weights, weights_path
+from mmlens.config import complete_config, needs_stem, used_weights, weights_path
 
 HUB = {"hub": "you/clip", "revision": "v1"}
 
@@ -75,3 +77,36 @@ def test_names_become_paths(tmp_path):
         "mine": str(tmp_path),
         "some/folder": "some/folder",
     }
+
+
+def test_a_model_that_is_not_trained_has_weights():
+    own = {"model": "vilt_scratch", "train": False}
+    (problem,) = problems_of(config_with({"variants": {"own": own}}, models=["own"]))
+    assert problem.startswith("variants.own.train: found false, but it has no weights to be used")
+
+
+def test_an_exported_checkpoint_takes_no_arguments(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"mmlens_version": "1", "network": None}))
+    own = {"model": "vilt_scratch", "weights": str(tmp_path), "arguments": {"width": 16}}
+    (problem,) = problems_of(config_with({"variants": {"own": own}}, models=["own"]))
+    assert problem.startswith("variants.own.arguments: not used with the exported checkpoint")
+    complete_config(config_with({"variants": {"own": {**own, "arguments": {}}}}), SCHEMA)
+
+
+def test_what_is_explained_is_predicted():
+    (problem,) = problems_of(config_with(predict={"splits": ["train", "val"]}))
+    assert problem == "predict.splits: found train, val, expected also explain.split (test)"
+    complete_config(config_with({"explain": {"split": "val"}}, predict={"splits": ["val"]}), SCHEMA)
+
+
+def test_a_stem_is_pretrained_for_those_that_start_from_it(tmp_path):
+    def needed(models, extractors=(), **variants):
+        changes = {"variants": variants, "features": {"extractors": list(extractors)}}
+        return needs_stem(complete_config(config_with(changes, models=models), SCHEMA))
+
+    (tmp_path / "config.json").write_text("{}")
+    own = {"model": "vilt_scratch", "weights": str(tmp_path)}
+    assert needed(["vilt_scratch"])
+    assert needed(["text_only"], ["stem"])
+    assert not needed(["text_only"])
+    assert not needed(["own"], own=own)

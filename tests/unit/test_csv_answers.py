@@ -1,4 +1,4 @@
-"""A user's table with answers in place of labels."""
+"""A user's table with answers in place of labels, or with neither."""
 
 import json
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmlens.datasets import DATASETS
 from mmlens.datasets.samples import build_samples
-from mmlens.table import DataError
+from mmlens.table import DataError, check_labels
 
 OPEN = SHARED / "data/coco_open"
 SPLITS = ("train", "val", "test")
@@ -24,6 +24,34 @@ def write_table(root, rows):
     table.insert(0, "image", [f"img/{number}.png" for number in range(len(rows))])
     table.to_csv(root / "table.csv", index=False)
     return DATASETS.get("csv")({"root": str(root), "table": "table.csv"})
+
+
+def test_csv_without_labels_is_for_models_that_are_not_trained(tmp_path):
+    rows = [{"text": "a"}, {"text": "b"}]
+    reading = write_table(tmp_path, rows)
+    with pytest.raises(DataError) as caught:
+        build_samples(reading, splits=SPLITS)
+    assert caught.value.problems[-1] == (
+        f"{tmp_path / 'table.csv'}: no column label; found image, text; add it, or train no model "
+        "(train: false)"
+    )
+    samples, _, quality = build_samples(reading, splits=SPLITS, trained=False)
+    assert samples["label"].tolist() == [-1, -1]
+    assert (quality["positives"] == 0).all()
+    with pytest.raises(DataError, match="the samples have no labels, which evaluation"):
+        check_labels(samples)
+    # A label that is there is checked as ever.
+    labelled = write_table(tmp_path, [{"text": "a", "label": "-1"}])
+    with pytest.raises(DataError, match='label "-1" of id'):
+        build_samples(labelled, splits=SPLITS, trained=False)
+
+
+def test_csv_of_one_split(tmp_path):
+    rows = [{"text": "a", "label": 0, "split": "train"}, {"text": "b", "label": 0, "split": "val"}]
+    write_table(tmp_path, rows)
+    settings = {"root": str(tmp_path), "table": "table.csv", "split": "test"}
+    samples, _, _ = build_samples(DATASETS.get("csv")(settings), splits=SPLITS, trained=False)
+    assert samples["split"].tolist() == ["test", "test"]
 
 
 def answer_row(answers, split="train", text="what?"):

@@ -6,7 +6,7 @@ from conftest import ROOT
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import render_html, render_markdown
 from mmlens.report.tables import Shown, perturbation_table
-from mmlens.report.texts import explanation_findings
+from mmlens.report.texts import explanation_findings, origins
 
 TEMPLATE = ROOT / "scripts/mmlens/report/page.html.j2"
 
@@ -99,3 +99,24 @@ def test_pivot_keeps_values_as_sort_keys():
     (row,) = shown.rows
     assert row[4] == ("55.0 [50.0, 60.0]", 55.0)
     assert row[6] == ("", "")
+
+
+def test_the_report_says_what_every_model_started_from():
+    scratch = {"weights": None, "train": True}
+    config = {
+        "models": ["a", "b", "c", "d"],
+        "variants": {
+            **{"a": scratch, "b": scratch},
+            "c": {"weights": "cc", "train": True},
+            "d": {"weights": "some/folder", "train": False},
+        },
+        "weights": {"cc": {"hub": "you/cc", "revision": "v1"}},
+    }
+    assert origins(config) == [
+        "Trained from scratch in this run, on its data alone: a, b.",
+        "Trained further in this run: c from you/cc at v1.",
+        "Not trained in this run, but used as the weights are: d with some/folder.",
+    ]
+    assert origins({**config, "models": ["a"]}) == [
+        "Trained from scratch in this run, on its data alone: a."
+    ]
