@@ -20,25 +20,29 @@ from mmlens.report.texts import NOTES, explanation_findings, introduction
 
 inputs, params = snakemake.input, snakemake.params
 config = params.config
-frames = {
-    name: pd.read_csv(inputs[name], dtype={"seeds": str}, keep_default_na=False, na_values=[""])
-    for name in (
-        *("comparison", "perturbation", "localisation", "audit", "quality"),
-        *("model_cost", "cost"),
-    )
-}
-against_random = verdicts(frames["perturbation"], frames["comparison"])
+
+
+def read(path):
+    return pd.read_csv(path, dtype={"seeds": str}, keep_default_na=False, na_values=[""])
+
+
+frames = {name: read(inputs[name]) for name in ("audit", "quality", "model_cost", "cost")}
+comparison = read(inputs.comparison)
 shown = {
-    "comparison": tables.comparison_table(frames["comparison"]),
-    "groups": tables.group_table(frames["comparison"]),
-    "verdicts": against_random,
-    "perturbation": tables.perturbation_table(frames["perturbation"]),
-    "localisation": tables.localisation_table(frames["localisation"]),
-    "audit": frames["audit"],
-    "quality": frames["quality"],
-    "model_cost": frames["model_cost"],
-    "cost": frames["cost"],
+    "comparison": tables.comparison_table(comparison),
+    "groups": tables.group_table(comparison),
+    **frames,
 }
+findings = model_findings(comparison)
+if inputs.perturbation:  # of a run that explains decisions
+    perturbation = read(inputs.perturbation[0])
+    against_random = verdicts(perturbation, comparison)
+    findings += explanation_findings(against_random)
+    shown |= {
+        "verdicts": against_random,
+        "perturbation": tables.perturbation_table(perturbation),
+        "localisation": tables.localisation_table(read(inputs.localisation[0])),
+    }
 figures = [
     {
         "title": " ".join(Path(path).with_suffix("").parts[-2:]).replace("_", " "),
@@ -51,11 +55,11 @@ stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
 content = {
     "title": f"mmlens: comparison of run {config['run']}",
     "paragraphs": introduction(config, stem, params.stem_models, params.frozen),
-    "findings": model_findings(frames["comparison"]) + explanation_findings(against_random),
+    "findings": findings,
     "tables": [
         tables.Shown.of(title, note, shown[name], file)
         for name, (title, note, file) in NOTES.items()
-        if len(shown[name])
+        if len(shown.get(name, ()))
     ],
     "figures": figures,
     "reproduce": yaml.safe_dump(config, sort_keys=True),

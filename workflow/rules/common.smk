@@ -41,8 +41,8 @@ def checked(config):
 def of_run(pattern, **wildcards):
     """Paths of this run: `pattern` expanded over all models and seeds that it names."""
     values = {"run": config["run"], "model": config["models"], "seed": config["seeds"]}
-    named = {name: values[name] for name in values if f"{{{name}}}" in pattern}
-    return expand(pattern, **{**named, **wildcards})
+    values |= wildcards
+    return expand(pattern, **{name: values[name] for name in values if f"{{{name}}}" in pattern})
 
 
 def trained_models():
@@ -53,6 +53,23 @@ def trained_models():
 def used_models():
     """Models of the run that are used as their weights are."""
     return [model for model in config["models"] if not config["variants"][model]["train"]]
+
+
+def explained_models():
+    """Models of the run whose decisions are explained.
+
+    None where images are classified by names: what is to be explained there is no single logit.
+    """
+    if task_of(config) == "classes":
+        return []
+    return [m for m in config["models"] if model_attribute(config, m, "explained", True)]
+
+
+def of_explained(pattern):
+    """`of_run` of what only models whose decisions are explained have."""
+    if "{model}" in pattern:
+        return of_run(pattern, model=explained_models())
+    return of_run(pattern) if explained_models() else []
 
 
 def one_of(names):
@@ -374,13 +391,18 @@ def benchmark_files(wildcards):
     if config["captions"]["enabled"]:
         single.append("caption_images")
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
-    names = [*single, "draw_attributions/{model}", "draw_perturbation_curves/{model}"]
-    names += ["explain_model/{model}/seed{seed}"]
-    files = [path for name in names for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv")]
-    for rule_name, models in (("train_model", trained_models()), ("predict_model", used_models())):
-        pattern = f"results/{{run}}/benchmarks/{rule_name}/{{model}}/seed{{seed}}.tsv"
-        files += of_run(pattern, model=models)
-    return files
+    if not explained_models():
+        single.remove("tabulate_explanations")
+    names = {name: config["models"] for name in single}
+    per_figure = ("draw_attributions/{model}", "draw_perturbation_curves/{model}")
+    names |= dict.fromkeys((*per_figure, "explain_model/{model}/seed{seed}"), explained_models())
+    names |= {"train_model/{model}/seed{seed}": trained_models()}
+    names |= {"predict_model/{model}/seed{seed}": used_models()}
+    return [
+        path
+        for name, models in names.items()
+        for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv", model=models)
+    ]
 
 
 def name_reports():

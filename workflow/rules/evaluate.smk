@@ -14,7 +14,7 @@ rule evaluate_models:
         predictions=of_run("results/{run}/predictions/{model}/seed{seed}.parquet"),
         lib=library("evaluation", "datasets/answers.py"),
     output:
-        metrics=of_run("results/{{run}}/metrics/{model}/seed{seed}.json", run=None),
+        metrics=of_run("results/{run}/metrics/{model}/seed{seed}.json", run="{run}"),
         comparison="results/{run}/tables/comparison.csv",
     log:
         "results/{run}/logs/evaluate_models.log",

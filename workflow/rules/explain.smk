@@ -3,8 +3,8 @@
 
 rule explain:
     input:
-        of_run("results/{run}/attributions/{model}/seed{seed}.parquet"),
-        of_models("results/{run}/tables/localisation.csv"),
+        of_explained("results/{run}/attributions/{model}/seed{seed}.parquet"),
+        of_explained("results/{run}/tables/localisation.csv"),
 
 
 rule explain_model:

@@ -3,16 +3,16 @@
 
 rule perturb:
     input:
-        of_models("results/{run}/tables/perturbation_auc.csv"),
-        of_models("results/{run}/tables/localisation.csv"),
+        of_explained("results/{run}/tables/perturbation_auc.csv"),
+        of_explained("results/{run}/tables/localisation.csv"),
 
 
 rule tabulate_explanations:
     input:
         samples="results/{run}/data/samples.csv",
         truth="results/{run}/data/truth.parquet",
-        attributions=of_run("results/{run}/attributions/{model}/seed{seed}.parquet"),
-        perturbation=of_run("results/{run}/perturbation/{model}/seed{seed}.parquet"),
+        attributions=of_explained("results/{run}/attributions/{model}/seed{seed}.parquet"),
+        perturbation=of_explained("results/{run}/perturbation/{model}/seed{seed}.parquet"),
         lib=library(
             "datasets/truth.py",
             "evaluation/statistics.py",
@@ -34,7 +34,7 @@ rule tabulate_explanations:
         mem_mb=3000,
         runtime=60,
     params:
-        models=config["models"],
+        models=explained_models(),
         seeds=config["seeds"],
         statistics=section("statistics"),
     script:

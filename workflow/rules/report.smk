@@ -9,8 +9,8 @@ FIGURES = [
         for name in OVERVIEWS
         for path in of_models(f"results/{{run}}/figures/{name}/all_models.svg")
     ),
-    *of_run("results/{run}/figures/attributions/{model}.svg"),
-    *of_run("results/{run}/figures/perturbation_curves/{model}.svg"),
+    *of_explained("results/{run}/figures/attributions/{model}.svg"),
+    *of_explained("results/{run}/figures/perturbation_curves/{model}.svg"),
 ]
 
 
@@ -50,8 +50,8 @@ rule measure_cost:
 rule write_report:
     input:
         comparison="results/{run}/tables/comparison.csv",
-        perturbation="results/{run}/tables/perturbation_auc.csv",
-        localisation="results/{run}/tables/localisation.csv",
+        perturbation=of_explained("results/{run}/tables/perturbation_auc.csv"),
+        localisation=of_explained("results/{run}/tables/localisation.csv"),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

@@ -59,11 +59,12 @@ rule track_run:
         trainings=of_run("results/{run}/tracking/{model}/seed{seed}.json", model=trained_models()),
         comparison=rules.evaluate_models.output.comparison,
         tables=[
-            f"results/{{run}}/tables/{name}.csv"
-            for name in (
-                *("perturbation_auc", "localisation", "audit"),
-                *("quality", "cost", "model_cost"),
-            )
+            *of_explained("results/{run}/tables/perturbation_auc.csv"),
+            *of_explained("results/{run}/tables/localisation.csv"),
+            *(
+                f"results/{{run}}/tables/{name}.csv"
+                for name in ("audit", "quality", "cost", "model_cost")
+            ),
         ],
         figures=[*FIGURES, *rules.write_report.input.figures],
         report=rules.write_report.output,
