@@ -21,6 +21,7 @@ from mmlens.models import build_model, input_spec
 from mmlens.models.inputs import EncodedSamples
 from mmlens.table import read_samples, read_table, task_of, write_csv, write_parquet
 from mmlens.training.cost import model_cost
+from mmlens.training.frozen import trained_part
 from mmlens.training.loop import train
 from mmlens.training.predict import predict, prediction_table
 from mmlens.training.processes import join_processes, launch
@@ -76,9 +77,11 @@ if tracking["mlflow"] and tracking["live"] and os.environ.get("LOCAL_RANK", "0")
 with torch_device(params.device, params.torch_threads) as device, log as on_epoch:
     model.to(device)
     processes = join_processes(device)
+    # Of a model with a frozen encoder the head alone, on vectors that are computed once.
+    part, part_data = trained_part(model, data, device)
     history = train(
-        model,
-        data,
+        part,
+        part_data,
         params.training,
         seed=seed,
         device=device,
@@ -91,9 +94,9 @@ with torch_device(params.device, params.torch_threads) as device, log as on_epoc
     threshold = None
     if task == "binary":
         rows = data.split("val")
-        probability = predict(model, data, rows, device).double().sigmoid().numpy()
+        probability = predict(part, part_data, rows, device).double().sigmoid().numpy()
         threshold = choose_threshold(data.labels[rows].numpy(), probability)
-    logits_of = logits_function(model, data, task, names, params.zero_shot, device)
+    logits_of = logits_function(part, part_data, task, names, params.zero_shot, device)
     predictions = prediction_table(logits_of, data, params.splits, threshold)
     cost = model_cost(model, data, device) | {"trainable": history.attrs["trainable"]}
 effective |= {"device": device.type, "threshold": threshold}

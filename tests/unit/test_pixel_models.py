@@ -109,7 +109,7 @@ def test_twenty_steps_learn_and_the_saved_weights_predict_the_same(name, outputs
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     save_weights(tmp_path / "model.safetensors", model)
     again = new_model(name, outputs=outputs).float()
     load_weights(tmp_path / "model.safetensors", again)

@@ -78,7 +78,6 @@ class BlipModel(StockModel):
             self.network.vision_model.embeddings.patch_embedding = Stem(image.hidden_size)
         else:
             self.report = load_blip(self.network, weights_file(weights))
-            print(self.report)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
@@ -167,6 +166,9 @@ class Blip(BlipModel):
                 nn.ReLU(),
                 nn.Linear(own.hidden_size, outputs),
             )
+        if weights is not None:
+            self.report_fresh("classifier")
+            print(self.report)
         # From scratch, masked words teach what the image shows; files have no head for them.
         self.masked_words = weights is None
         if self.masked_words:
@@ -198,12 +200,14 @@ class BlipContrastive(BlipModel):
     readouts = (("text", 0), ("image", 0))
     reads_image = False
 
-    def __init__(self, *run, outputs=1, **options):
+    def __init__(self, *run, outputs=1, weights=None, **options):
         if outputs > 1:
             raise ValueError(
                 f"blip_contrastive: found {outputs} answers, but a cosine is one number; use blip"
             )
-        super().__init__(*run, kept=("vision_proj", "text_proj"), **options)
+        super().__init__(*run, weights=weights, kept=("vision_proj", "text_proj"), **options)
+        if weights is not None:
+            print(self.report)
         self.log_scale = nn.Parameter(torch.tensor(1 / TEMPERATURE).log())
 
     def embeddings(self, hidden):

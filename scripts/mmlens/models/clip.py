@@ -43,7 +43,10 @@ class Clip(DualEncoder):
         x = network.encoder(x, attention_mask=mask).last_hidden_state
         return {"image": network.post_layernorm(x)}
 
+    def pooled(self, hidden, modality):
+        return hidden["end" if modality == "text" else "image"][:, 0]
+
     def embedding(self, hidden, modality):
-        if modality == "text":
-            return self.network.text_projection(hidden["end"][:, 0])
-        return self.network.visual_projection(hidden["image"][:, 0])
+        network = self.network
+        project = network.text_projection if modality == "text" else network.visual_projection
+        return project(self.pooled(hidden, modality))

@@ -76,12 +76,14 @@ class DualEncoder(StockModel):
             self.network.vision_model.embeddings.patch_embedding = Stem(image.hidden_size)
         else:
             self.report = load_towers(self.network, weights_file(weights))
-            print(self.report)
         if head == "classifier":
             own = self.embedding_width
             self.classifier = nn.Sequential(
                 nn.Linear(3 * own, own), nn.GELU(), nn.Linear(own, outputs)
             )
+        if weights is not None:
+            self.report_fresh("classifier")
+            print(self.report)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
@@ -110,6 +112,24 @@ class DualEncoder(StockModel):
     def embedding_width(self):
         """D of both embeddings."""
 
+    @property
+    def pooled_widths(self):
+        """{modality: width of its pooled vector}."""
+        config = self.network.config
+        return {"text": config.text_config.hidden_size, "image": config.vision_config.hidden_size}
+
+    @property
+    def towers(self):
+        """{modality: tower of the stock class}."""
+        towers = {"text": self.network.text_model, "image": self.network.vision_model}
+        return {modality: tower for modality, tower in towers.items() if tower is not None}
+
+    def keep_towers(self, modalities):
+        """Forget the towers of all other modalities."""
+        for modality, name in (("text", "text_model"), ("image", "vision_model")):
+            if modality not in modalities:
+                setattr(self.network, name, None)
+
     @abstractmethod
     def text_mask(self, valid, dtype):
         """What is added to the scores of the text's attention, broadcast to (B, H, T, T).
@@ -122,8 +142,12 @@ class DualEncoder(StockModel):
         """{stream: hidden states} of the image tower, from its `Tokens`."""
 
     @abstractmethod
+    def pooled(self, hidden, modality):
+        """The vector (B, W) that stands for a text or an image, from what `encode` gave."""
+
+    @abstractmethod
     def embedding(self, hidden, modality):
-        """The embedding (B, D) of one modality, not normalised, from what `encode` gave."""
+        """The embedding (B, D) of one modality: its pooled vector in the space of both."""
 
     def embed_text(self, batch):
         """Tokens of the words."""
@@ -178,17 +202,15 @@ class DualEncoder(StockModel):
         )
 
     def edges(self):
-        towers = {"text": self.network.text_model, "image": self.network.vision_model}
         return [
             Edge(layer.self_attn, modality, modality, item=1)
-            for modality, tower in towers.items()
+            for modality, tower in self.towers.items()
             for layer in tower.encoder.layers
         ]
 
     def grad_cam_layers(self):
         """What the last layers read: after them only one token reaches the head."""
-        towers = {"text": self.network.text_model, "image": self.network.vision_model}
-        return {modality: t.encoder.layers[-1].layer_norm1 for modality, t in towers.items()}
+        return {m: tower.encoder.layers[-1].layer_norm1 for m, tower in self.towers.items()}
 
 
 def last_of(valid):

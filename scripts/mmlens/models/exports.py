@@ -66,6 +66,7 @@ def text_settings(spec):
         "max_length": spec.max_length,
         "pad_id": spec.pad_id,
         "mask_id": spec.mask_id,
+        "fill": spec.fill,
     }
 
 
@@ -136,6 +137,7 @@ def read_spec(weights, max_length=None):
         None if geometry is None else Geometry(**geometry),
         tuple(processor["image_mean"]),
         tuple(processor["image_std"]),
+        config["fill"],
     )
 
 

@@ -1,6 +1,6 @@
 """Published weights: what a file holds is matched to a network by name and shape, and reported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -68,6 +68,15 @@ class ReleasedModel(Model):
         print(self.report)
         if not any(name.startswith(head) for name in self.report.missing):
             self.answers = names
+
+    def report_fresh(self, part):
+        """Count a part of the model, which no published file holds, as missing in the report.
+
+        part : name of a submodule beside the network
+        """
+        if not is_export(self.report.path):
+            own = [n for n, _ in self.named_parameters() if n.startswith(f"{part}.")]
+            self.report = replace(self.report, missing=(*self.report.missing, *own))
 
 
 def load_released(module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None):
@@ -152,7 +161,8 @@ def fresh_weights(model, batch):
     gradients, since a file may well lack heads that are not asked.
     """
     missing = set(model.report.missing) if getattr(model, "report", None) else set()
-    named = {n: p for n, p in model.network.named_parameters() if n in missing} if missing else {}
+    own = (*model.network.named_parameters(), *model.named_parameters()) if missing else ()
+    named = {name: parameter for name, parameter in own if name in missing}
     if not named:
         return []
     logits = model.eval()(model.embed(batch)).sum()

@@ -90,10 +90,12 @@ class Siglip(DualEncoder):
         pooled = own.out_proj(self.pooling.attend(*parts, valid))
         return pooled + head.mlp(head.layernorm(pooled))
 
+    def pooled(self, hidden, modality):
+        return hidden["end" if modality == "text" else "pooling"][:, 0]
+
     def embedding(self, hidden, modality):
-        if modality == "text":
-            return self.network.text_model.head(hidden["end"][:, 0])
-        return hidden["pooling"][:, 0]
+        pooled = self.pooled(hidden, modality)
+        return self.network.text_model.head(pooled) if modality == "text" else pooled
 
     def layout(self, tokens):
         layout = super().layout(tokens)
@@ -104,14 +106,15 @@ class Siglip(DualEncoder):
         return layout
 
     def edges(self):
-        return [*super().edges(), Edge(self.pooling.probabilities, "pooling", "image")]
+        pooling = [Edge(self.pooling.probabilities, "pooling", "image")]
+        return super().edges() + (pooling if "image" in self.towers else [])
 
     def grad_cam_layers(self):
         """For the image, what the pooling reads: all patches reach it."""
-        return {
-            **super().grad_cam_layers(),
-            "image": self.network.vision_model.post_layernorm,
-        }
+        layers = super().grad_cam_layers()
+        if "image" in self.towers:
+            layers["image"] = self.network.vision_model.post_layernorm
+        return layers
 
 
 def as_trained(spec, folder):
