@@ -18,7 +18,16 @@ def propagate(capture, rule):
     Returns
     -------
     dict (stream, stream) -> (B, N_s, N_k)
+
+    Raises
+    ------
+    ValueError for a model without attention maps
     """
+    if not capture.maps:
+        raise ValueError(
+            "propagation is not applicable to a model without attention maps, such as a ResNet; "
+            "leave out this model, or the methods that need attention"
+        )
     sizes = {stream: valid.shape[1] for stream, valid in capture.layout.valid.items()}
     some = capture.maps[0].attention
     state = {

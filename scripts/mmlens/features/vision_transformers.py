@@ -112,6 +112,19 @@ def read_processor(folder):
     if interpolation is None or not processor.do_resize or not processor.do_normalize:
         raise DataError("features", [f"{folder}: image processor {processor} is not supported"])
     shortest = processor.size.get("shortest_edge")
-    result = processor.crop_size if shortest else processor.size
-    geometry = Geometry(result["height"], result["width"], shortest, interpolation)
+    if hasattr(processor, "crop_pct"):
+        geometry = convnext_geometry(shortest, processor.crop_pct, interpolation)
+    else:
+        result = processor.crop_size if shortest else processor.size
+        geometry = Geometry(result["height"], result["width"], shortest, interpolation)
     return geometry, list(processor.image_mean), list(processor.image_std)
+
+
+def convnext_geometry(size, share, interpolation):
+    """`Geometry` of the image processor of ConvNeXT, which ResNets have too.
+
+    Below 384 pixels, `size` is that of a square cut out of the middle, whose sides are a `share` of
+    the resized image's shorter one; from 384 on the image is stretched.
+    """
+    shortest = int(size / share) if size < 384 else None
+    return Geometry(size, size, shortest, interpolation)

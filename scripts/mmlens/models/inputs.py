@@ -191,11 +191,19 @@ class EncodedSamples:
         return torch.from_numpy(rows)
 
     def words(self, row):
-        """Words of a row with the character span of each: lists of str and (start, end)."""
-        encoding = self.encodings[row]
-        keep = [k for k, special in enumerate(encoding.special_tokens_mask) if not special]
-        text = self.samples["text"].iat[row]
-        spans = [encoding.offsets[k] for k in keep]
+        """Words of a row with the character span of each: lists of str and (start, end).
+
+        Pieces of bytes have no space before them, and a character of several is that of the first.
+        """
+        encoding, text = self.encodings[row], self.samples["text"].iat[row]
+        spans, shown = [], 0
+        for (start, end), special in zip(
+            encoding.offsets, encoding.special_tokens_mask, strict=True
+        ):
+            if not special:
+                piece = text[max(start, shown) : end]
+                spans.append((end - len(piece.lstrip()), end))
+                shown = end
         return [text[start:end] for start, end in spans], spans
 
 

@@ -10,12 +10,13 @@ from ..features.vision_transformers import read_processor
 from ..registry import unknown
 from ..table import DataError
 from .base import Tokens
-from .folders import folder_of, settings_beside
+from .folders import SETTINGS, folder_of, is_export, settings_beside
 from .inputs import InputSpec, own_inputs
 from .released import LoadReport, ReleasedModel
 
 CLASSES = 2  # of a binary head, whose logit is the difference of their scores
 MOST_TOKENS = 128  # of a text, where nothing else is asked for
+INDEX = "model.safetensors.index.json"  # of weights in several files
 
 
 class StockModel(ReleasedModel):
@@ -74,14 +75,17 @@ def check_geometry(weights, geometry, image_size):
         raise DataError("weights", [problem])
 
 
-def load_network(architecture, folder, heads=(), **options):
+def load_network(architecture, folder, config=None, heads=(), fresh=(), **options):
     """A stock network with the weights of a checkpoint, and the `LoadReport` of what it held.
 
     Parameters
     ----------
     architecture : class of transformers
     folder : in the format of save_pretrained
-    heads : prefixes of names that a checkpoint may lack, as a whole: they keep fresh weights
+    config : of the network, by default that of the checkpoint
+    heads : prefixes of names that a checkpoint may lack, or have in another size: such a head keeps
+        fresh weights as a whole
+    fresh : those of `heads` that do so whatever the checkpoint holds
     options : further arguments of from_pretrained
 
     Raises
@@ -89,23 +93,53 @@ def load_network(architecture, folder, heads=(), **options):
     DataError naming every tensor of the trunk that is missing or of another shape.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise DataError("weights", [f"{folder}: no config.json; expected a checkpoint folder"])
+    if is_export(folder):  # which holds the state of the whole model, read when it is built
+        return architecture(config), LoadReport(str(folder), (), {}, (), ())
+    check_checkpoint(folder)
+    options = {"config": config, "dtype": "float32", **options}
     network, found = architecture.from_pretrained(
-        folder, output_loading_info=True, use_safetensors=True, dtype="float32", **options
+        folder,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        use_safetensors=True,
+        **options,
     )
-    missing = sorted(found["missing_keys"])
-    problems = [f"{folder}: no {name}" for name in missing if not name.startswith(tuple(heads))]
+    missing = found["missing_keys"]
+    shapes = {name: (tuple(own), tuple(wanted)) for name, own, wanted in found["mismatched_keys"]}
+    unread = tuple(
+        head
+        for head in heads
+        if head in fresh or any(n.startswith(head) for n in [*missing, *shapes])
+    )
+    problems = [f"{folder}: no {name}" for name in sorted(missing) if not name.startswith(unread)]
     problems += [
-        f"{folder}: {name} has shape {tuple(shape)}; expected {tuple(expected)}"
-        for name, shape, expected in found["mismatched_keys"]
-        if not name.startswith(tuple(heads))
+        f"{folder}: {name} has shape {shapes[name][0]}; expected {shapes[name][1]}"
+        for name in sorted(shapes)
+        if not name.startswith(unread)
     ]
     if problems:
         raise DataError("weights", problems)
-    unexpected = sorted(found["unexpected_keys"])
-    names = [name for name in network.state_dict() if name not in set(missing)]
-    return network, LoadReport(str(folder), tuple(names), {}, tuple(unexpected), tuple(missing))
+    state = network.state_dict()
+    lacking = tuple(name for name in state if name.startswith(unread))
+    if lacking:
+        own = architecture(network.config).state_dict()
+        for name in lacking:
+            state[name].copy_(own[name])
+    names = tuple(name for name in state if name not in set(lacking))
+    unexpected = (*sorted(found["unexpected_keys"]), *(n for n in lacking if n not in missing))
+    return network, LoadReport(str(folder), names, {}, unexpected, lacking)
+
+
+def check_checkpoint(folder):
+    """DataError if a folder is no checkpoint in the format of save_pretrained."""
+    wanted = {SETTINGS: [SETTINGS], "model.safetensors": ["model.safetensors", INDEX]}
+    problems = [
+        f"{folder}: no {name}; expected a folder in the format of save_pretrained"
+        for name, files in wanted.items()
+        if not any((folder / file).is_file() for file in files)
+    ]
+    if problems:
+        raise DataError("weights", problems)
 
 
 def image_tokens(values, special):
@@ -163,6 +197,30 @@ def unknown_sizes(config_class, sizes):
     for key, part in config_class.sub_configs.items():
         problems += [f"{key}: {problem}" for problem in unknown_sizes(part, sizes.get(key, {}))]
     return problems
+
+
+def known_type(model, weights, wanted, known):
+    """The model_type of a network: that of its weights, or what is wanted of one without any.
+
+    Parameters
+    ----------
+    model : name of the model, for the message
+    weights : folder or file, or None
+    wanted : the argument architecture, or None
+    known : list of those that the model supports; the first one is the default without weights
+
+    Raises
+    ------
+    DataError if it is none of them, or not what is wanted.
+    """
+    found, where = wanted or known[0], f"{model}: architecture"
+    if weights is not None:
+        found, where = settings_beside(weights).get("model_type"), f"{weights}: model_type"
+    expected = [wanted] if wanted in known else known
+    if found not in expected:
+        problem = f"{where}: found {found!r}, expected {' or '.join(expected)}"
+        raise DataError("variants", [problem])
+    return found
 
 
 def stock_name(name, base):
