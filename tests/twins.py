@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import small_captioner, small_checkpoints
-from stock_checkpoints import SMALL, SPECIAL, save_vilt
+from stock_checkpoints import SMALL, SPECIAL, save_clip, save_siglip, save_vilt
 from tokenizers import (
     Tokenizer,
     decoders,
     models,
-    normalizers,
     pre_tokenizers,
     processors,
     trainers,
@@ -31,20 +30,15 @@ from transformers import (
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipImageProcessor,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
     LxmertConfig,
     LxmertForQuestionAnswering,
     PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipImageProcessor,
-    SiglipModel,
     ViltForImageAndTextRetrieval,
     ViltForMaskedLM,
     VisualBertConfig,
     VisualBertModel,
 )
+from unimodal_checkpoints import save_text, save_vit
 
 from mmlens.datasets.generated import TEMPLATES
 from mmlens.datasets.shapes import COLOURS, SHAPES
@@ -173,52 +167,14 @@ def save_lxmert(folder, words):
     save_bert(folder, words)
 
 
-def save_words(folder, words, start=None):
-    """A tokenizer of whole words that ends each text with </s>, and starts it with `start`."""
-    names = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    names |= {"bos_token": start} if start else {}
-    vocabulary = {word: k for k, word in enumerate([*names.values(), *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    single = f"{start} $A </s>" if start else "$A </s>"
-    special = [(name, vocabulary[name]) for name in ("</s>", start) if name]
-    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LENGTH, **names)
-    fast.save_pretrained(folder)
-    return vocabulary
-
-
-def towers(vocabulary):
-    """Configs of a text and an image tower."""
-    text = {key: SMALL[key] for key in SMALL if key not in ("image_size", "patch_size")}
-    text |= {"vocab_size": len(vocabulary), "max_position_embeddings": LENGTH}
-    text |= {"eos_token_id": vocabulary["</s>"], "pad_token_id": vocabulary["<pad>"]}
-    return {"text_config": text, "vision_config": SMALL}
-
-
-def save_clip(folder, words):
-    config = CLIPConfig(**towers(save_words(folder, words, start="<s>")), projection_dim=12)
-    spread(CLIPModel(config)).save_pretrained(folder)
-    crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    CLIPImageProcessor(**crop).save_pretrained(folder)
-
-
-def save_siglip(folder, words):
-    config = SiglipConfig(**towers(save_words(folder, words)))
-    spread(SiglipModel(config)).save_pretrained(folder)
-    stretch = {"height": 32, "width": 32}
-    SiglipImageProcessor(size=stretch, resample=2).save_pretrained(folder)
-
-
 def save_blip(folder, words):
     """With both heads, for matching and for comparing."""
     save_bert(folder, words)
-    sizes = towers({**dict.fromkeys(words), "</s>": 3, "<pad>": 0})
-    own = {"vocab_size": len(words), "max_position_embeddings": 128, "encoder_hidden_size": 16}
-    sizes["text_config"] |= own
-    network = BlipForImageTextRetrieval(BlipConfig(**sizes, image_text_hidden_size=12))
-    spread(network).save_pretrained(folder)
+    tower = {key: SMALL[key] for key in SMALL if key not in ("image_size", "patch_size")}
+    text = {**tower, "vocab_size": len(words), "max_position_embeddings": 128}
+    text |= {"encoder_hidden_size": 16, "bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+    config = BlipConfig(text_config=text, vision_config=SMALL, image_text_hidden_size=12)
+    spread(BlipForImageTextRetrieval(config)).save_pretrained(folder)
     BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
 
 
@@ -258,10 +214,12 @@ def make(folder, texts):
     save_bert(folder / "bert_words", words)
     save_vilbert(folder / "vilbert", words)
     save_visual_bert(folder / "visual_bert", words)
-    save_clip(folder / "clip", words)
-    save_siglip(folder / "siglip", words)
+    save_clip(folder / "clip")
+    save_siglip(folder / "siglip", words=words)
     save_blip(folder / "blip", words)
     save_lxmert(folder / "lxmert", words)
+    save_text(folder / "bert", "bert", texts=texts, max_position_embeddings=LENGTH)
+    save_vit(folder / "vit", num_labels=7)
     sizes = {"max_position_embeddings": LENGTH, "words": words}
     save_vilt(folder / "vilt", ViltForMaskedLM, **sizes)
     save_vilt(folder / "vilt_vqa", labels=ANSWERS, **sizes)
