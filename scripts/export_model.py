@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from mmlens.files import sha256_file
-from mmlens.models import get_model, input_spec
-from mmlens.models.exports import architecture_of, text_settings, write_export
+from mmlens.files import sha256_file, write_text
+from mmlens.models import input_spec
+from mmlens.models.exports import architecture_of, build_exported, text_settings, write_export
 from mmlens.report.card import model_card
 from mmlens.table import read_samples, read_table, task_of
 
@@ -32,7 +32,6 @@ if "weights" in arguments and not start:
 config = {
     **architecture_of(name, arguments),
     **text_settings(spec),
-    "modalities": list(get_model(name).modalities),
     "task": task_of(samples),
     "classes": read_table(inputs.classes)["name"].tolist(),
     "zero_shot": params.zero_shot,
@@ -47,10 +46,11 @@ config = {
 }
 metrics = json.loads(Path(inputs.metrics).read_text())
 counts = samples["split"].value_counts(sort=False).to_dict()
-write_export(
-    Path(snakemake.output.card).parent,
-    inputs.weights,
-    spec,
-    config,
-    model_card(wildcards.model, wildcards.run, wildcards.seed, config, counts, metrics),
+folder = Path(snakemake.output.card).parent
+write_export(folder, inputs.weights, spec, config)
+model = build_exported(folder)  # so that what cannot be read again is found here
+card = model_card(
+    *(wildcards.model, wildcards.run, wildcards.seed),
+    *(config, model.modalities, counts, metrics),
 )
+write_text(snakemake.output.card, card)

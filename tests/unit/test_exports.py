@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from stock_checkpoints import save_vilt, words_of
+from stock_checkpoints import save_clip, save_vilt, words_of
 from training_data import read_data, write_data
 from transformers import AutoImageProcessor, AutoTokenizer, ViltModel
 
@@ -22,12 +22,15 @@ from mmlens.table import DataError
 from mmlens.training.loaded import GivenFeatures
 from mmlens.training.predict import predict
 from mmlens.training.threshold import threshold_of
+from mmlens.training.zero_shot import class_logits
 from mmlens.weights import save_weights
 
 torch.set_num_threads(1)
 
 SIZES = {"width": 16, "heads": 2, "image_size": 32}
 REGIONS, WIDTH = 3, 6
+# Models without a version from scratch, and what makes a small checkpoint of their kind.
+FROM_CHECKPOINTS = {"clip_mlp": save_clip}
 WORDS = ["the", "circle", "square", "triangle", "is", "red", "blue"]
 
 
@@ -89,20 +92,25 @@ def export(folder, name, settings, model, data, **changes):
     config = {
         **architecture_of(name, settings),
         **text_settings(data.spec),
-        **{"modalities": list(model.modalities), "task": "binary", "classes": ["0", "1"]},
+        **{"task": "binary", "classes": ["0", "1"]},
         **{"zero_shot": {"prompt": "a {name}"}, "threshold": 0.25, "features": features},
         **changes,
     }
     save_weights(folder / "run.safetensors", model)
-    write_export(folder / "export", folder / "run.safetensors", data.spec, config, "a card")
+    write_export(folder / "export", folder / "run.safetensors", data.spec, config)
     return folder / "export"
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_every_model_from_scratch_says_the_same_again(root, tmp_path, name):
-    data = encoded(root, name, SIZES)
-    model = new_model(name, SIZES, data)
-    folder = export(tmp_path, name, SIZES, model, data)
+def test_every_model_says_the_same_again(root, tmp_path, name):
+    settings = dict(SIZES)
+    if name in FROM_CHECKPOINTS:
+        settings["weights"] = str(tmp_path / "start")
+        FROM_CHECKPOINTS[name](tmp_path / "start")
+    data = encoded(root, name, settings)
+    model = new_model(name, settings, data)
+    folder = export(tmp_path, name, settings, model, data)
+    shutil.rmtree(tmp_path / "start", ignore_errors=True)
     found = load(folder)
     rows = data.split("test")
     chosen = data.samples.iloc[rows.numpy()]
@@ -223,7 +231,7 @@ def test_a_head_that_no_file_held_is_found_out(root, tmp_path):
 
 def test_the_card_says_where_the_model_is_from():
     config = {
-        **{"architecture": "lxmert", "modalities": ["text", "image"], "max_length": 20},
+        **{"architecture": "lxmert", "max_length": 20},
         **{"vocabulary_size": 30, "threshold": 0.4, "stem": False, "training": None},
         "features": {"extractor": "fasterrcnn_vg", "width": 2048, "tokens": 36},
         "start": [{"source": "https://example.org/a.pth", "revision": "", "licence": "MIT"}],
@@ -231,7 +239,7 @@ def test_the_card_says_where_the_model_is_from():
     }
     auroc = {"value": 0.71234, "low": 0.6, "high": 0.8}
     metrics = {"split": "test", "subsets": {"all": {"n": 10, "positives": 5, "auroc": auroc}}}
-    card = model_card("mine", "run", 3, config, {"test": 10}, metrics)
+    card = model_card("mine", "run", 3, config, ["text", "image"], {"test": 10}, metrics)
     for text in (
         'load("export").predict(texts=["a text"], features={',
         "up to 36 regions per image, of width 2048, by the extractor fasterrcnn_vg",
@@ -242,6 +250,37 @@ def test_the_card_says_where_the_model_is_from():
     ):
         assert text in card
     scratch = {**config, "start": [], "training": {"lr": 0.1, "epochs": 2}, "features": None}
-    card = model_card("mine", "run", 3, scratch, {"train": 7, "val": 2}, metrics)
+    card = model_card("mine", "run", 3, scratch, ["image"], {"train": 7, "val": 2}, metrics)
     assert "Trained from scratch" in card
+    assert 'load("export").predict(images=["image.png"])' in card
     assert "Trained on 7 samples of the split train, chosen on 2 of the split val (epochs 2" in card
+
+
+def test_a_model_that_reads_less_asks_for_less(root, tmp_path):
+    save_clip(tmp_path / "start")
+    settings = {**SIZES, "weights": str(tmp_path / "start"), "reads": "text"}
+    data = encoded(root, "clip_mlp", settings)
+    model = new_model("clip_mlp", settings, data)
+    unread = fresh_weights(build_model("clip_mlp", settings, data), data.batch(torch.arange(2)))
+    assert unread
+    assert all(name.startswith("head.") for name in unread)
+    found = load(export(tmp_path, "clip_mlp", settings, model, data))
+    assert found.needed() == {"texts"}
+    rows = data.split("test")
+    said = found.predict(texts=data.samples["text"].iloc[rows.numpy()].tolist())
+    assert said["logit"].tolist() == predict(model, data, rows, "cpu").double().tolist()
+
+
+def test_images_by_the_names_of_classes(root, tmp_path):
+    save_clip(tmp_path / "start")
+    settings = {**SIZES, "weights": str(tmp_path / "start")}
+    data = encoded(root, "clip", settings)
+    model = new_model("clip", settings, data)
+    names = ["circle", "square"]
+    changes = {"task": "classes", "classes": names, "threshold": None}
+    found = load(export(tmp_path, "clip", settings, model, data, **changes))
+    rows = data.split("test")
+    logits = class_logits(model, data, rows, names, "a {name}", "cpu").double()
+    said = found.predict(images=data.samples["image"].iloc[rows.numpy()].tolist())
+    assert said["prediction"].tolist() == [names[k] for k in logits.argmax(1)]
+    torch.testing.assert_close(torch.tensor(said["logit"].to_numpy()), logits.max(1).values)

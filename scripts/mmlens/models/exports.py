@@ -9,6 +9,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 from tokenizers import Tokenizer
 
@@ -24,7 +25,6 @@ from .inputs import InputSpec
 TENSORS = "model.safetensors"
 TOKENIZER, WORDS = "tokenizer.json", "tokenizer_config.json"
 PROCESSOR = "preprocessor_config.json"
-CARD = "README.md"
 # Arguments that name files outside of the folder: what they held is in it.
 PATHS = ("weights", "tokenizer", "answers")
 RESAMPLE = {"bilinear": 2, "bicubic": 3}  # of Pillow, as image processors number them
@@ -70,16 +70,15 @@ def text_settings(spec):
     }
 
 
-def write_export(folder, weights, spec, config, card):
-    """Write an exported checkpoint.
+def write_export(folder, weights, spec, config):
+    """Write an exported checkpoint, but for its card.
 
     Parameters
     ----------
     weights : path of the state of the model
     spec : InputSpec
-    config : dict for config.json: those of `architecture_of` and `text_settings`, modalities, task,
-        classes, zero_shot, threshold, features, and whatever else is known
-    card : text of the model card
+    config : dict for config.json: those of `architecture_of` and `text_settings`, task, classes,
+        zero_shot, threshold, features, and whatever else is known
     """
     folder = Path(folder)
     with atomic(folder / TENSORS) as temporary:
@@ -88,7 +87,6 @@ def write_export(folder, weights, spec, config, card):
     write_text(folder / TOKENIZER, spec.tokenizer.to_str(pretty=True))
     write_json(folder / WORDS, tokenizer_settings(spec), indent=1)
     write_json(folder / PROCESSOR, processor_settings(spec), indent=1)
-    write_text(folder / CARD, card)
 
 
 def tokenizer_settings(spec):
@@ -144,9 +142,14 @@ def read_spec(weights, max_length=None):
 def build_exported(weights, features=None):
     """The model of an exported checkpoint, with its weights.
 
-    features : what gives width, tokens and grid of the features that it reads, or None
+    features : FeatureReader; None for a model that reads none, or for one whose features are given
+        later: then those of config.json tell their width and grid
     """
     folder, config = folder_of(weights), read_config(weights)
+    known = config["features"]
+    if features is None and known:
+        grid = tuple(known["grid"]) if known["grid"] else None
+        features = SimpleNamespace(**{**known, "grid": grid})
     settings = dict(config["arguments"])
     if config["network"] is not None:
         settings["weights"] = str(folder)

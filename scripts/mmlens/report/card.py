@@ -5,14 +5,15 @@ from .. import __version__
 TRAINING = ("epochs", "updates", "batch_size", "accumulate", "lr", "optimizer", "select")
 
 
-def model_card(name, run, seed, config, trained_on, metrics):
+def model_card(name, run, seed, config, modalities, counts, metrics):
     """Markdown text of the card.
 
     Parameters
     ----------
     name, run, seed : of the model in its run
     config : content of config.json of the exported checkpoint
-    trained_on : {split: number of samples}
+    modalities : that the model reads
+    counts : {split: number of samples}
     metrics : content of the metrics file of this model and seed
     """
     return "\n".join(
@@ -23,9 +24,9 @@ def model_card(name, run, seed, config, trained_on, metrics):
             f"Model {config['architecture']} with seed {seed} of run {run}, made by mmlens "
             f"{__version__}.",
             *("", "## Use", "", "```python", "from mmlens.models import load", ""),
-            *(usage(config), "```", ""),
-            *(inputs(config), "", "## Where it comes from", ""),
-            *(f"- {line}" for line in origin(config, trained_on)),
+            *(usage(config, modalities), "```", ""),
+            *(inputs(config, modalities), "", "## Where it comes from", ""),
+            *(f"- {line}" for line in origin(config, counts)),
             *("", "## Results", "", *results(config, metrics), "", "## Limits", ""),
             *(f"- {line}" for line in limits(config)),
             "",
@@ -33,16 +34,16 @@ def model_card(name, run, seed, config, trained_on, metrics):
     )
 
 
-def usage(config):
+def usage(config, modalities):
     """A line of code that predicts."""
     arguments = {"text": 'texts=["a text"]', "image": 'images=["image.png"]'}
     if config["features"]:
         arguments["image"] = 'features={"features": features, "boxes": boxes}'
-    given = ", ".join(arguments[modality] for modality in config["modalities"])
+    given = ", ".join(arguments[modality] for modality in modalities)
     return f'load("export").predict({given})'
 
 
-def inputs(config):
+def inputs(config, modalities):
     """What the model reads."""
     features = config["features"]
     known = f"{config['vocabulary_size']} known ones"
@@ -55,10 +56,10 @@ def inputs(config):
             f"up to {features['tokens']} regions per image, of width {features['width']}, by the "
             f"extractor {features['extractor']}, whose settings are in config.json"
         )
-    return f"It reads {'; '.join(read[modality] for modality in config['modalities'])}."
+    return f"It reads {'; '.join(read[modality] for modality in modalities)}."
 
 
-def origin(config, trained_on):
+def origin(config, counts):
     """Sentences on what the weights were and what was done to them."""
     start, training = config["start"], config["training"]
     if start:
@@ -72,12 +73,12 @@ def origin(config, trained_on):
     else:
         recipe = ", ".join(f"{key} {training[key]}" for key in TRAINING if training.get(key))
         lines.append(
-            f"Trained on {trained_on.get('train', 0)} samples of the split train, chosen on "
-            f"{trained_on.get('val', 0)} of the split val ({recipe})."
+            f"Trained on {counts.get('train', 0)} samples of the split train, chosen on "
+            f"{counts.get('val', 0)} of the split val ({recipe})."
         )
     data = config["data"]
-    counts = ", ".join(f"{split} {count}" for split, count in trained_on.items())
-    return [*lines, f"Data: {data['kind']} ({counts}); samples table of SHA-256 {data['sha256']}."]
+    listed = ", ".join(f"{split} {count}" for split, count in counts.items())
+    return [*lines, f"Data: {data['kind']} ({listed}); samples table of SHA-256 {data['sha256']}."]
 
 
 def described(part):

@@ -1,7 +1,5 @@
 """Use of an exported checkpoint outside of the workflow."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 
@@ -41,12 +39,7 @@ class LoadedModel:
 
     def __init__(self, folder, device="cpu"):
         self.config, self.spec = read_config(folder), read_spec(folder)
-        features = self.config["features"]
-        sizes = None
-        if features:
-            grid = tuple(features["grid"]) if features["grid"] else None
-            sizes = SimpleNamespace(**{**features, "grid": grid})
-        self.model = build_exported(folder, sizes).to(device).eval()
+        self.model = build_exported(folder).to(device).eval()
         self.device = device
 
     def predict(self, images=None, texts=None, features=None):
