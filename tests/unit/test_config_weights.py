@@ -5,7 +5,8 @@ import json
 import pytest
 from test_config import SCHEMA, config_with, problems_of
 
-from mmlens.config import complete_config, needs_stem, used_weights, weights_path
+from mmlens.config import complete_config, needs_stem
+from mmlens.config_weights import used_weights, weights_path
 
 HUB = {"hub": "you/clip", "revision": "v1"}
 

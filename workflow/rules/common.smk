@@ -20,9 +20,8 @@ from mmlens.config import (
     needs_stem,
     read_schema,
     task_of,
-    used_weights,
-    weights_path,
 )
+from mmlens.config_weights import used_weights, weights_path
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
