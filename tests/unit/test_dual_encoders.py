@@ -5,19 +5,17 @@ import string
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from stock_checkpoints import save_clip, save_siglip
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
+from stock_samples import everything, read_stock, stock_pixels
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mmlens.explanation import METHODS
 from mmlens.explanation.capture import capture
 from mmlens.explanation.explain import explain
 from mmlens.models import MODELS, build_model, input_spec
-from mmlens.models.inputs import EncodedSamples
 from mmlens.models.released import fresh_weights
 from mmlens.perturbation.engine import perturb
 from mmlens.table import DataError
@@ -30,33 +28,12 @@ TEXTS = {
     "clip": ["ab c de", "f", "gh abc d", "e f g"],
     "siglip": ["word1 word2 word3", "word4", "word5 word1 word6", "word7 word8"],
 }
-SIZES = [(50, 20), (32, 32), (17, 60), (40, 33)]  # width and height of the images
 METHOD_NAMES = ("raw_attention", "rollout", "relevance", "grad_cam", "saliency")
 named = pytest.mark.parametrize("name", SAVERS)
 
 
-def write_samples(folder, texts):
-    """Rows of a samples table with noise of several shapes."""
-    rows = []
-    for k, (text, size) in enumerate(zip(texts, SIZES, strict=False)):
-        path = str(folder / f"{k}.png")
-        values = np.random.default_rng(k).integers(0, 256, (*size[::-1], 3), np.uint8)
-        Image.fromarray(values).save(path)
-        own = {"sample_id": f"sample-{k}", "text": text, "image": path, "label": 0}
-        rows.append({**own, "prediction": 1, "threshold": 0.5, "width": size[0], "height": size[1]})
-    return pd.DataFrame(rows)
-
-
-def read_samples(name, folder, texts=None, **options):
-    """(model, EncodedSamples) of a checkpoint that is saved in `folder`."""
-    settings = {"weights": str(folder), **options}
-    spec = input_spec(name, settings, None)
-    data = EncodedSamples(write_samples(folder, texts or TEXTS[name]), spec)
-    return build_model(name, settings, data).eval(), data
-
-
-def everything(model, data):
-    return model.embed(data.batch(torch.arange(len(data))))
+def read(name, folder, texts=None, **options):
+    return read_stock(name, folder, texts or TEXTS[name], **options)
 
 
 def stock_inputs(name, folder, samples):
@@ -68,9 +45,7 @@ def stock_inputs(name, folder, samples):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         filled = {"padding": "max_length", "max_length": 16, "return_tensors": "pt"}
         words = {"input_ids": tokenizer(texts, **filled).input_ids}
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    images = [Image.open(path).convert("RGB") for path in samples["image"]]
-    return {**words, "pixel_values": processor(images, return_tensors="pt").pixel_values}
+    return {**words, "pixel_values": stock_pixels(folder, samples)}
 
 
 def close(found, expected):
@@ -81,7 +56,7 @@ def close(found, expected):
 @torch.no_grad()
 def test_similarities_are_those_of_the_stock_class(tmp_path, name):
     stock = SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path, head="similarity")
+    model, data = read(name, tmp_path, head="similarity")
     said = stock(**stock_inputs(name, tmp_path, data.samples))
     expected = said.logits_per_image
     tokens = everything(model, data)
@@ -97,7 +72,7 @@ def test_similarities_are_those_of_the_stock_class(tmp_path, name):
 @torch.no_grad()
 def test_maps_are_those_of_the_stock_class_and_attention_is_switched_back(tmp_path, name):
     stock = SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path)
+    model, data = read(name, tmp_path)
     stock.set_attn_implementation("eager")
     said = stock(**stock_inputs(name, tmp_path, data.samples), output_attentions=True)
     batch = data.batch(torch.arange(4))
@@ -114,7 +89,7 @@ def test_maps_are_those_of_the_stock_class_and_attention_is_switched_back(tmp_pa
 @named
 def test_methods_give_maps_that_tell_tokens_apart(tmp_path, name):
     SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path)
+    model, data = read(name, tmp_path)
     target = torch.tensor([True, False, True, True])
     frame = explain(model, data, target, methods=METHOD_NAMES, draws=1, batch_size=2, device="cpu")
     assert frame["method"].value_counts().to_dict() == dict.fromkeys(METHOD_NAMES, 4)
@@ -134,7 +109,7 @@ def test_methods_give_maps_that_tell_tokens_apart(tmp_path, name):
 @named
 def test_no_token_is_needed_but_the_special_ones(tmp_path, name):
     SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path)
+    model, data = read(name, tmp_path)
     target = torch.ones(4, dtype=torch.bool)
     maps = explain(model, data, target, methods=["rollout"], draws=1, batch_size=4, device="cpu")
     with torch.no_grad():
@@ -153,7 +128,7 @@ def test_no_token_is_needed_but_the_special_ones(tmp_path, name):
 @named
 def test_training_on_pairs_brings_them_together(tmp_path, name):
     SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path, head="similarity")
+    model, data = read(name, tmp_path, head="similarity")
     batch = data.batch(torch.arange(4))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
@@ -170,7 +145,7 @@ def test_training_on_pairs_brings_them_together(tmp_path, name):
 @torch.no_grad()
 def test_classes_are_told_by_their_names(tmp_path, name):
     stock = SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path, head="similarity")
+    model, data = read(name, tmp_path, head="similarity")
     names = [text.split()[0] for text in TEXTS[name]]
     found = class_logits(model, data, torch.arange(4), names, "{name}", "cpu")
     inputs = stock_inputs(name, tmp_path, data.samples.assign(text=names))
@@ -180,11 +155,11 @@ def test_classes_are_told_by_their_names(tmp_path, name):
 @named
 def test_a_fresh_head_is_reported_and_only_the_similarity_is_published(tmp_path, name, capsys):
     SAVERS[name](tmp_path)
-    model, data = read_samples(name, tmp_path)
+    model, data = read(name, tmp_path)
     assert "missing: classifier.0.weight" in capsys.readouterr().out
     batch = data.batch(torch.arange(2))
     assert "classifier.0.weight" in fresh_weights(model, batch)
-    model, data = read_samples(name, tmp_path, head="similarity")
+    model, data = read(name, tmp_path, head="similarity")
     assert "0 of the network missing" in capsys.readouterr().out
     assert fresh_weights(model, batch) == []
 
@@ -205,7 +180,7 @@ def test_missing_and_unexpected_tensors_are_all_named(tmp_path, name):
 
     change_weights(tmp_path, spoil)
     with pytest.raises(DataError, match="3 problems") as caught:
-        read_samples(name, tmp_path)
+        read(name, tmp_path)
     for part in ("no text_model.encoder.layers.1.mlp.fc2.bias", "unexpected other.weight"):
         assert part in str(caught.value)
     assert "logit_scale has shape (3,)" in str(caught.value)
@@ -216,14 +191,14 @@ def test_buffers_of_older_files_are_no_obstacle(tmp_path, name):
     SAVERS[name](tmp_path)
     ids = {f"{part}_model.embeddings.position_ids": torch.arange(3) for part in ("text", "vision")}
     change_weights(tmp_path, lambda state: state.update(ids))
-    model, _ = read_samples(name, tmp_path)
+    model, _ = read(name, tmp_path)
     assert set(model.report.unexpected) == set(ids)
 
 
 @named
 def test_files_that_do_not_fit_each_other_are_errors(tmp_path, name):
     SAVERS[name](tmp_path)
-    _, data = read_samples(name, tmp_path)
+    _, data = read(name, tmp_path)
     data.vocabulary_size += 1
     with pytest.raises(ValueError, match=r"vocab_size: found .*, expected at least"):
         build_model(name, {"weights": str(tmp_path)}, data)
@@ -256,7 +231,7 @@ def test_heads_and_sizes_are_checked(name):
 
 def test_the_end_of_a_text_is_read_wherever_it_lies(tmp_path):
     save_clip(tmp_path)
-    model, data = read_samples("clip", tmp_path)
+    model, data = read("clip", tmp_path)
     layout = model.layout(everything(model, data))
     assert layout.readouts[0][1].tolist() == [6, 2, 7, 4]  # START, letters, END
     assert layout.readouts[1] == ("image", 0)
@@ -264,7 +239,7 @@ def test_the_end_of_a_text_is_read_wherever_it_lies(tmp_path):
 
 def test_siglip_reads_texts_as_it_was_trained(tmp_path):
     save_siglip(tmp_path)
-    _, data = read_samples("siglip", tmp_path, ["Word1, WORD2", "word1 , word2"])
+    _, data = read("siglip", tmp_path, ["Word1, WORD2", "word1 , word2"])
     assert data.input_ids.shape == (2, 16)
     assert data.valid.all()
     assert torch.equal(data.input_ids[0], data.input_ids[1])  # punctuation is unknown to it
@@ -275,7 +250,7 @@ def test_siglip_reads_texts_as_it_was_trained(tmp_path):
 def test_the_first_siglip_reads_no_punctuation(tmp_path):
     save_siglip(tmp_path, tokenizer_class="SiglipTokenizer")
     texts = [f"{string.punctuation}Word1  word2. ", "word1 word2"]
-    _, data = read_samples("siglip", tmp_path, texts)
+    _, data = read("siglip", tmp_path, texts)
     assert torch.equal(data.input_ids[0], data.input_ids[1])
 
 
@@ -297,7 +272,7 @@ def test_siglip_needs_padding(tmp_path):
 
 def test_padding_that_siglip_reads_is_never_removed(tmp_path):
     save_siglip(tmp_path)
-    model, data = read_samples("siglip", tmp_path)
+    model, data = read("siglip", tmp_path)
     tokens = everything(model, data)
     text = tokens["text"]
     assert text.values.shape[1] == 16
@@ -312,7 +287,7 @@ def test_padding_that_siglip_reads_is_never_removed(tmp_path):
 
 def test_relevance_of_siglips_image_goes_through_its_pooling(tmp_path):
     save_siglip(tmp_path)
-    model, data = read_samples("siglip", tmp_path)
+    model, data = read("siglip", tmp_path)
     seen = capture(model, data.batch(torch.arange(4)), list("abcd"), torch.ones(4).bool())
     pooling = seen.last_map("pooling", "image")
     assert pooling.attention.shape == (4, 1, 16)

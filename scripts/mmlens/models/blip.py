@@ -13,6 +13,7 @@ from .layers import PATCH, Stem
 from .regions import additive_mask, check_fits, run_needs
 from .released import load_released
 from .stock import (
+    MOST_TOKENS,
     StockModel,
     check_geometry,
     difference,
@@ -81,11 +82,13 @@ class BlipModel(StockModel):
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
-        spec = super().input_spec(settings, tokenizer, max_length)
         weights = settings.get("weights")
-        if weights is not None:
-            config = stock_config(BlipConfig, weights, {}, {}, settings.get("sizes"))
-            check_geometry(weights, spec.geometry, config.vision_config.image_size)
+        if weights is None:
+            return super().input_spec(settings, tokenizer, max_length)
+        config = stock_config(BlipConfig, weights, {}, {}, settings.get("sizes"))
+        most = min(MOST_TOKENS, config.text_config.max_position_embeddings)
+        spec = super().input_spec(settings, tokenizer, max_length or most)
+        check_geometry(weights, spec.geometry, config.vision_config.image_size)
         return spec
 
     @property
