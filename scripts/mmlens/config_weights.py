@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .models import MODELS
 from .models.folders import is_export
 
 
@@ -38,7 +39,12 @@ def check_use(config):
     problems = []
     for model in config["models"]:
         variant = config["variants"].get(model, {})
-        weights = variant.get("weights")
+        weights, name = variant.get("weights"), variant.get("model", model)
+        if weights is None and name in MODELS.names() and MODELS.attribute(name, "pretrained"):
+            problems.append(
+                f"variants.{model}.weights: missing, but {name} is made to start from published "
+                "ones; name them"
+            )
         if weights is None and not variant.get("train", True):
             problems.append(
                 f"variants.{model}.train: found false, but it has no weights to be used as they "

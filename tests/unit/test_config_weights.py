@@ -111,3 +111,8 @@ def test_a_stem_is_pretrained_for_those_that_start_from_it(tmp_path):
     assert needed(["text_only"], ["stem"])
     assert not needed(["text_only"])
     assert not needed(["own"], own=own)
+
+
+def test_a_head_on_a_frozen_encoder_needs_the_encoders_weights():
+    (problem,) = problems_of(config_with({"models": ["clip_mlp"]}))
+    assert problem.startswith("variants.clip_mlp.weights: missing, but clip_mlp is made to start")

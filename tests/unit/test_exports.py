@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from stock_checkpoints import save_clip, save_vilt, words_of
+from stock_checkpoints import save_blip, save_clip, save_siglip, save_vilt, words_of
 from training_data import read_data, write_data
 from transformers import AutoImageProcessor, AutoTokenizer, ViltModel
 
@@ -29,8 +29,6 @@ torch.set_num_threads(1)
 
 SIZES = {"width": 16, "heads": 2, "image_size": 32}
 REGIONS, WIDTH = 3, 6
-# Models without a version from scratch, and what makes a small checkpoint of their kind.
-FROM_CHECKPOINTS = {"clip_mlp": save_clip}
 WORDS = ["the", "circle", "square", "triangle", "is", "red", "blue"]
 
 
@@ -101,16 +99,14 @@ def export(folder, name, settings, model, data, **changes):
     return folder / "export"
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_says_the_same_again(root, tmp_path, name):
-    settings = dict(SIZES)
-    if name in FROM_CHECKPOINTS:
-        settings["weights"] = str(tmp_path / "start")
-        FROM_CHECKPOINTS[name](tmp_path / "start")
-    data = encoded(root, name, settings)
-    model = new_model(name, settings, data)
-    folder = export(tmp_path, name, settings, model, data)
-    shutil.rmtree(tmp_path / "start", ignore_errors=True)
+SCRATCH = [name for name in list_models() if not MODELS.attribute(name, "pretrained", False)]
+
+
+@pytest.mark.parametrize("name", SCRATCH)
+def test_every_model_from_scratch_says_the_same_again(root, tmp_path, name):
+    data = encoded(root, name, SIZES)
+    model = new_model(name, SIZES, data)
+    folder = export(tmp_path, name, SIZES, model, data)
     found = load(folder)
     rows = data.split("test")
     chosen = data.samples.iloc[rows.numpy()]
@@ -159,6 +155,35 @@ def test_a_model_from_a_checkpoint_needs_it_no_more(root, tmp_path, labels):
     assert said["logit"].tolist() == best.tolist()
     if labels == 3:
         assert said["prediction"].tolist() == [data.answers[k] for k in logits.argmax(1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "options"),
+    [
+        ("blip", save_blip, {}),
+        ("siglip", save_siglip, {}),
+        ("clip_mlp", save_siglip, {"reads": "text"}),
+        ("clip_mlp", save_clip, {"reads": "image"}),
+        ("clip_mlp", save_clip, {"fusion": "align"}),
+    ],
+)
+def test_two_towers_from_a_checkpoint_need_it_no_more(root, tmp_path, name, save, options):
+    start = tmp_path / "start"
+    save(start)
+    settings = {**SIZES, "weights": str(start), **options}
+    data = encoded(root, name, settings)
+    model = build_model(name, settings, data).eval()
+    folder = export(tmp_path, name, settings, model, data)
+    shutil.rmtree(start)
+    rows = data.split("test")
+    chosen = data.samples.iloc[rows.numpy()]
+    given = {"texts": chosen["text"].tolist(), "images": chosen["image"].tolist()}
+    found = load(folder)
+    needed = {argument: given[argument] for argument in found.needed()}
+    logits = predict(model, data, rows, "cpu").double()
+    assert found.predict(**needed)["logit"].tolist() == logits.tolist()
+    assert found.spec.fill == data.spec.fill == (save is save_siglip)
+    assert fresh_weights(found.model, data.batch(rows)) == []
 
 
 def test_what_stands_beside_is_read_by_transformers_too(root, tmp_path):

@@ -20,7 +20,7 @@ HIDDEN = {"concat": 500, "align": 1024}
 DROPOUT = {"projection": 0.1, "product": 0.4, "hidden": 0.2}  # of align, as published
 
 
-@register_model("clip_mlp", modalities=("text", "image"))
+@register_model("clip_mlp", modalities=("text", "image"), pretrained=True)
 class ClipMlp(ReleasedModel):
     """Only the head is trained; the encoder stays as it was published.
 
