@@ -13,7 +13,7 @@ from .folders import folder_of, weights_file
 from .layers import PATCH, Stem
 from .regions import check_fits, run_needs
 from .released import load_released
-from .stock import StockModel, check_geometry, checkpoint_inputs, stock_config
+from .stock import StockModel, check_geometry, checkpoint_inputs, last_of, stock_config
 
 LAYERS = 3  # per tower of a network that starts from scratch
 HEADS = ("classifier", "similarity")
@@ -211,11 +211,6 @@ class DualEncoder(StockModel):
     def grad_cam_layers(self):
         """What the last layers read: after them only one token reaches the head."""
         return {m: tower.encoder.layers[-1].layer_norm1 for m, tower in self.towers.items()}
-
-
-def last_of(valid):
-    """Number (B,) of the last valid token: where a text ends, padding apart."""
-    return (torch.arange(valid.shape[1], device=valid.device) * valid).amax(1)
 
 
 def small_sizes(vocabulary_size, max_length, width, heads, image_size):

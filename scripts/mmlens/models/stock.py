@@ -150,6 +150,11 @@ def image_tokens(values, special):
     return Tokens(values, valid, content)
 
 
+def last_of(valid):
+    """Number (B,) of the last valid token: where a text ends, padding apart."""
+    return (torch.arange(valid.shape[1], device=valid.device) * valid).amax(1)
+
+
 def difference(scores):
     """Logit (B,) of label 1 from the scores (B, 2) of a two-class head."""
     return scores[:, 1] - scores[:, 0]

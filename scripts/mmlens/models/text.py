@@ -29,6 +29,7 @@ from .stock import (
     checkpoint_inputs,
     difference,
     known_type,
+    last_of,
     load_network,
     stock_config,
 )
@@ -306,11 +307,6 @@ def small_sizes(family, vocabulary_size, max_length, width, heads):
 def first_place(architecture, pad):
     """Row of the position table that the first token takes: in RoBERTa's, after that of padding."""
     return pad + 1 if architecture in ("roberta", "xlm-roberta") else 0
-
-
-def last_of(valid):
-    """Number (B,) of the last valid token of each sample, of bool (B, T)."""
-    return (torch.arange(valid.shape[1], device=valid.device) * valid).amax(1)
 
 
 def add_end(tokenizer, end, folder):
