@@ -64,7 +64,8 @@ effective = {
     "threshold": threshold,
     "threshold_from": source,
 }
-save_weights(output.weights, model)
+# Of what can never be trained the checkpoint is all there is to keep.
+save_weights(output.weights, model if model.trained else torch.nn.Module())
 write_json(output.cost, cost)
 write_text(output.config, yaml.safe_dump(effective))
 write_parquet(output.predictions, predictions)

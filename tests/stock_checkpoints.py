@@ -89,7 +89,9 @@ def save_clip(folder, **sizes):
     ids = {"bos_token_id": vocabulary[START], "eos_token_id": vocabulary[END]}
     words = {"vocab_size": len(vocabulary), "max_position_embeddings": 20, **ids}
     torch.manual_seed(0)
-    network = CLIPModel(CLIPConfig(projection_dim=12, **two_towers(**words), **sizes))
+    config = CLIPConfig(projection_dim=12, **two_towers(**words), **sizes)
+    config.vision_config.projection_dim = config.text_config.projection_dim = 12  # as published
+    network = CLIPModel(config)
     crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     return save_towers(folder, network, CLIPImageProcessor(**crop))
 

@@ -133,19 +133,22 @@ def save_meter(folder):
     torch.save(content, folder / "meter_vqa.ckpt")
 
 
-def save_vilbert(folder, words):
-    """A file of Facebook's names with the config beside it, pretrained on captions."""
-    sizes = {**VILBERT, "vocab_size": len(words), "v_feature_size": FEATURES}
+def save_vilbert(folder, count):
+    """A file of Facebook's names with the config beside it, pretrained on captions.
+
+    count : number of words
+    """
+    sizes = {**VILBERT, "vocab_size": count, "v_feature_size": FEATURES}
     network = spread(VilbertNetwork(VilbertConfig.from_dict(sizes), ("words",)))
     folder.mkdir(exist_ok=True)
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     (folder / "config.json").write_text(json.dumps(sizes))
 
 
-def save_visual_bert(folder, words):
+def save_visual_bert(folder, count):
     """A file of MMF's names, pretrained on COCO."""
     sizes = {key: SMALL[key] for key in SMALL if key not in ("image_size", "patch_size")}
-    config = VisualBertConfig(vocab_size=len(words), visual_embedding_dim=FEATURES, **sizes)
+    config = VisualBertConfig(vocab_size=count, visual_embedding_dim=FEATURES, **sizes)
     network = spread(VisualBertModel(config))
     names = {"visual_token_type_embeddings": "token_type_embeddings_visual"}
     names |= {"visual_position_embeddings": "position_embeddings_visual"}
@@ -211,14 +214,13 @@ def make(folder, texts):
     torch.manual_seed(0)
     small_checkpoints(folder)
     small_captioner(folder / "captioner")
-    save_bert(folder / "bert_words", words)
-    save_vilbert(folder / "vilbert", words)
-    save_visual_bert(folder / "visual_bert", words)
+    bert = save_text(folder / "bert", "bert", texts=texts, max_position_embeddings=LENGTH)
+    save_vilbert(folder / "vilbert", bert.config.vocab_size)
+    save_visual_bert(folder / "visual_bert", bert.config.vocab_size)
     save_clip(folder / "clip")
     save_siglip(folder / "siglip", words=words)
     save_blip(folder / "blip", words)
     save_lxmert(folder / "lxmert", words)
-    save_text(folder / "bert", "bert", texts=texts, max_position_embeddings=LENGTH)
     save_vit(folder / "vit", num_labels=7)
     sizes = {"max_position_embeddings": LENGTH, "words": words}
     save_vilt(folder / "vilt", ViltForMaskedLM, **sizes)

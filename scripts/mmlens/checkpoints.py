@@ -21,7 +21,7 @@ from .weights import read_content, state_of
 
 TENSORS = "model.safetensors"
 REPORT = "weights.json"
-SETTINGS = (".json", ".txt", ".model")
+SETTINGS = (".json", ".txt", ".model", ".jinja")
 # The tensors of a repository, in the order in which they are preferred.
 SAFE = (r"model\.safetensors", r"model-\d+-of-\d+\.safetensors")
 TORCH = (r"pytorch_model\.bin", r"pytorch_model-\d+-of-\d+\.bin")

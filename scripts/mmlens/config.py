@@ -256,6 +256,13 @@ def check_values(config):
                 f"models: {model} reads one modality, but dataset.kind {dataset['kind']} asks how "
                 "well the names of classes fit an image; remove it"
             )
+    for model in known:
+        tasks = model_attribute(config, model, "tasks", (task,))
+        if task not in tasks:
+            problems.append(
+                f"models: {model} is for labels of kind {' or '.join(tasks)}, but those of "
+                f"dataset.kind {dataset['kind']} are {task}; remove it"
+            )
     has_masks = dataset["kind"] == "generated" or dataset.get("instances")
     if needs_stem(config) and task == "binary" and not has_masks:
         problems.append(

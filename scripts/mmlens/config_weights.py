@@ -40,10 +40,16 @@ def check_use(config):
     for model in config["models"]:
         variant = config["variants"].get(model, {})
         weights, name = variant.get("weights"), variant.get("model", model)
-        if weights is None and name in MODELS.names() and MODELS.attribute(name, "pretrained"):
+        known = name in MODELS.names()
+        if weights is None and known and MODELS.attribute(name, "pretrained"):
             problems.append(
                 f"variants.{model}.weights: missing, but {name} is made to start from published "
                 "ones; name them"
+            )
+        if known and variant.get("train", True) and not MODELS.attribute(name, "trained", True):
+            problems.append(
+                f"variants.{model}.train: found true, but {name} is only used as its weights are; "
+                "set train: false"
             )
         if weights is None and not variant.get("train", True):
             problems.append(

@@ -257,6 +257,13 @@ def test_models_of_one_modality_are_refused_where_labels_are_classes():
         "models: text_only reads one modality, but dataset.kind coco asks how well the names of "
         "classes fit an image; remove it"
     )
+    asked = {"asked": {"model": "generative", "weights": "weights", "train": False}}
+    changes = {"models": ["asked"], "variants": asked, "weights": {"weights": {"hub": "you/it"}}}
+    (problem,) = problems_of(config_with(changes, dataset=COCO))
+    assert problem == (
+        "models: asked is for labels of kind binary, but those of dataset.kind coco are classes; "
+        "remove it"
+    )
     full = complete_config(config_with({"models": []}, dataset=COCO), SCHEMA)
     assert full["dataset"]["count"] == 1000
     assert full["dataset"]["broken"] == "exclude"

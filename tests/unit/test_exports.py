@@ -99,7 +99,11 @@ def export(folder, name, settings, model, data, **changes):
     return folder / "export"
 
 
-SCRATCH = [name for name in list_models() if not MODELS.attribute(name, "pretrained", False)]
+SCRATCH = [
+    name
+    for name in list_models()
+    if not MODELS.attribute(name, "pretrained", False) and MODELS.attribute(name, "trained", True)
+]
 
 
 @pytest.mark.parametrize("name", SCRATCH)

@@ -3,7 +3,10 @@
 
 rule export:
     input:
-        of_run("results/{run}/checkpoints/{model}/seed{seed}/export/README.md"),
+        of_run(
+            "results/{run}/checkpoints/{model}/seed{seed}/export/README.md",
+            model=[m for m in config["models"] if model_attribute(config, m, "trained", True)],
+        ),
 
 
 rule export_model:

@@ -54,6 +54,8 @@ def build_model(name, settings, data):
     )
     if data.outputs > 1:
         arrange_answers(model, data.answers)
+    if hasattr(model, "read_examples"):
+        model.read_examples(data)
     return model
 
 

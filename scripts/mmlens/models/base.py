@@ -118,6 +118,7 @@ class Model(nn.Module, ABC):
 
     modalities = ("text", "image")
     frozen = False  # whether the model reads cached features instead of pixels
+    trained = True  # whether it can be, rather than being used as its weights are
     masked_words = False  # whether the masked-word objective helps: text states see the image
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     attention_implementation = "sdpa"

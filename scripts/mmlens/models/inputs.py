@@ -26,6 +26,7 @@ class InputSpec:
     geometry : Geometry of the pixels; mean, std : (3,) of their normalisation
     fill : whether every text has max_length tokens, with padding that the model reads as it reads
         words: SigLIP was trained so
+    raw : whether the model reads the texts and image files themselves, by a processor of its own
     """
 
     tokenizer: Tokenizer
@@ -36,6 +37,7 @@ class InputSpec:
     mean: tuple = PLAIN[0]
     std: tuple = PLAIN[1]
     fill: bool = False
+    raw: bool = False
 
 
 def own_inputs(tokenizer, image_size=None, max_length=None):
@@ -64,7 +66,9 @@ class Batch:
     image : float (U, 3, H, W), normalised pixels, or, for a model on frozen features, (U, N, D);
     image_rows : long (B,), which of the U images each sample shows;
     boxes : float (U, N, 4), x1 y1 x2 y2 as shares of the image, and image_valid : bool (U, N),
-        False for padding; both None where `image` holds pixels.
+        False for padding; both None where `image` holds pixels;
+    texts, paths : B strings each, the texts and the image files; None unless the model asks for
+        them (`InputSpec.raw`).
     """
 
     input_ids: torch.Tensor
@@ -74,6 +78,8 @@ class Batch:
     image_rows: torch.Tensor
     boxes: torch.Tensor | None = None
     image_valid: torch.Tensor | None = None
+    texts: list | None = None
+    paths: list | None = None
 
 
 def read_pixels(path, geometry):
@@ -168,9 +174,12 @@ class EncodedSamples:
             images, rows = images.unique(return_inverse=True)
         longest = int(self.lengths[index].max()) if len(index) else 0
         text = (part[index, :longest] for part in (self.input_ids, self.valid, self.content))
+        chosen = self.samples.iloc[index.numpy()] if self.spec.raw else None
         return Batch(
             *(part.to(device) for part in text),
             image_rows=rows.to(device),
+            texts=chosen["text"].tolist() if self.spec.raw else None,
+            paths=chosen["image"].tolist() if self.spec.raw else None,
             **self.image_inputs(images, device),
         )
 
