@@ -114,3 +114,24 @@ def test_twenty_steps_learn_and_the_saved_weights_predict_the_same(name, outputs
     again = new_model(name, outputs=outputs).float()
     load_weights(tmp_path / "model.safetensors", again)
     assert torch.equal(logits_of(model.eval(), batch), logits_of(again.eval(), batch))
+
+
+@named
+def test_layers_that_are_computed_again_give_the_same_gradients(name):
+    found = []
+    for again in (False, True):
+        model = new_model(name).train()
+        if again:
+            model.checkpoint_gradients()
+        calls = []
+        heard = [m for m in model.modules() if type(m).__name__.endswith(("Attention", "Block"))]
+        for module in heard:
+            module.register_forward_hook(lambda *_, c=calls: c.append(1))
+        model(model.embed(make_batch())).sum().backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append((gradients, len(calls)))
+    (plain, once), (recomputed, twice) = found
+    assert plain.keys() == recomputed.keys()
+    for key, gradient in plain.items():
+        close(recomputed[key], gradient)
+    assert twice > once > 0
