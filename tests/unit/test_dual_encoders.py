@@ -237,6 +237,17 @@ def test_the_end_of_a_text_is_read_wherever_it_lies(tmp_path):
     assert layout.readouts[1] == ("image", 0)
 
 
+def test_texts_are_as_long_as_the_tokenizer_makes_them_and_the_network_reads(tmp_path):
+    save_clip(tmp_path)
+    settings = {"weights": str(tmp_path)}
+    path = tmp_path / "tokenizer_config.json"
+    said = json.loads(path.read_text())
+    for most, expected in ((10, 10), (10**30, 20)):
+        path.write_text(json.dumps(said | {"model_max_length": most}))
+        assert input_spec("clip", settings, None).max_length == expected
+    assert input_spec("clip", settings, None, 8).max_length == 8
+
+
 def test_siglip_reads_texts_as_it_was_trained(tmp_path):
     save_siglip(tmp_path)
     _, data = read("siglip", tmp_path, ["Word1, WORD2", "word1 , word2"])

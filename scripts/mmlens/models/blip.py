@@ -8,7 +8,7 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 from ..datasets.vocabulary import CLS, PAD, SEP
 from . import register_model
 from .base import Edge, Tokens, single
-from .folders import weights_file
+from .folders import folder_of, weights_file
 from .layers import PATCH, Stem
 from .regions import additive_mask, check_fits, run_needs
 from .released import load_released
@@ -16,6 +16,7 @@ from .stock import (
     MOST_TOKENS,
     StockModel,
     check_geometry,
+    checkpoint_inputs,
     difference,
     image_tokens,
     probabilities,
@@ -87,7 +88,8 @@ class BlipModel(StockModel):
             return super().input_spec(settings, tokenizer, max_length)
         config = stock_config(BlipConfig, weights, {}, {}, settings.get("sizes"))
         most = min(MOST_TOKENS, config.text_config.max_position_embeddings)
-        spec = super().input_spec(settings, tokenizer, max_length or most)
+        folder = folder_of(weights)
+        spec = checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, True, most=most)
         check_geometry(weights, spec.geometry, config.vision_config.image_size)
         return spec
 

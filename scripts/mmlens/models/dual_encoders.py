@@ -94,9 +94,10 @@ class DualEncoder(StockModel):
         spec = checkpoint_inputs(
             folder_of(weights),
             tokenizer,
-            max_length or config.text_config.max_position_embeddings,
+            max_length,
             cls.modalities,
             pixels=True,
+            most=config.text_config.max_position_embeddings,
             kind=cls.tokenizer_class,
         )
         check_geometry(weights, spec.geometry, config.vision_config.image_size)

@@ -40,10 +40,13 @@ class StockModel(ReleasedModel):
         self.network.set_attn_implementation(implementation)
 
 
-def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels, kind=AutoTokenizer):
+def checkpoint_inputs(
+    folder, tokenizer, max_length, modalities, pixels, most=MOST_TOKENS, kind=AutoTokenizer
+):
     """`InputSpec` of the tokenizer and the image processor that lie beside a checkpoint.
 
     tokenizer : path of the run's own, for a checkpoint of a model that reads no words
+    most : text tokens where max_length is None and the tokenizer makes no fewer
     kind : class of transformers that reads the tokenizer
     """
     geometry = mean = std = None
@@ -53,7 +56,7 @@ def checkpoint_inputs(folder, tokenizer, max_length, modalities, pixels, kind=Au
         own = own_inputs(tokenizer, max_length=max_length)
         return InputSpec(own.tokenizer, own.max_length, own.pad_id, None, geometry, mean, std)
     found = kind.from_pretrained(folder)
-    most = min(found.model_max_length, max_length or MOST_TOKENS)
+    most = min(found.model_max_length, max_length or most)
     if max_length and max_length > most:
         problem = (
             f"{folder}: max_length: found {max_length}, but its tokenizer makes at most {most} "

@@ -218,7 +218,7 @@ class Text(StockModel):
             first = first_place(architecture, config.pad_token_id)
             most = min(most, config.max_position_embeddings - first)
             end = config.eos_token_id
-        spec = checkpoint_inputs(folder, tokenizer, max_length or most, cls.modalities, False)
+        spec = checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, False, most)
         if FAMILIES[architecture].causal:
             add_end(spec.tokenizer, end, folder)
         return spec

@@ -13,6 +13,7 @@ from ..datasets.answers import published_vocabulary
 from ..features.base import Geometry
 from . import register_model
 from .base import Edge, Layout, Span, Tokens, single
+from .folders import folder_of
 from .layers import PATCH, Stem
 from .regions import additive_mask, check_fits, run_needs
 from .released import load_released
@@ -100,8 +101,9 @@ class Vilt(StockModel):
         if weights is None:
             return super().input_spec(settings, tokenizer, max_length)
         config = stock_config(ViltConfig, weights, {}, {}, settings.get("sizes"))
-        most = max_length or config.max_position_embeddings
-        spec = checkpoint_inputs(weights, tokenizer, most, cls.modalities, pixels=False)
+        most = config.max_position_embeddings
+        folder = folder_of(weights)
+        spec = checkpoint_inputs(folder, tokenizer, max_length, cls.modalities, False, most=most)
         geometry = Geometry(config.image_size, config.image_size)
         half = (0.5, 0.5, 0.5)  # of both, as published
         return replace(spec, geometry=geometry, mean=half, std=half)
