@@ -1,0 +1,91 @@
+"""The small twins of the studies: the real configurations on small checkpoints, end to end."""
+
+import json
+
+import pandas as pd
+import pytest
+import twins
+import yaml
+from conftest import ROOT, SHARED, snakemake
+
+from mmlens.datasets.generated import generate
+
+pytestmark = pytest.mark.slow
+OPEN = SHARED / "data/coco_open"
+needs_open = pytest.mark.skipif(not OPEN.is_dir(), reason=f"no {OPEN}")
+
+
+def run(name, directory):
+    """Folder of the results of config/<name>.yaml with its twin laid over it."""
+    configs = [ROOT / "config" / f"{name}.yaml", ROOT / "config/test" / f"{name}.yaml"]
+    done = snakemake("--cores", "2", "--configfile", *configs, directory=directory, timeout=2400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = snakemake("--cores", "1", "--configfile", *configs, directory=directory)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    return directory / "results" / yaml.safe_load(configs[1].read_text())["run"]
+
+
+def open_photographs(directory):
+    (directory / "resources").mkdir()
+    (directory / "resources/coco_open").symlink_to(OPEN)
+    return directory / "resources/twins"
+
+
+def check(results, models, explained=True):
+    """Every model has predictions, a row of metrics, and, explained, maps and curves."""
+    comparison = pd.read_csv(results / "tables/comparison.csv")
+    overall = comparison[comparison["subset"] == "all"]
+    assert overall["model"].tolist() == models
+    assert (results / "report/index.html").stat().st_size > 10_000
+    if explained:
+        for name in ("perturbation_auc", "localisation"):
+            assert (results / f"tables/{name}.csv").is_file()
+        areas = pd.read_csv(results / "tables/perturbation_auc.csv")
+        assert areas["auc"].notna().all()
+        assert set(areas["model"]) == set(models)
+    return overall.set_index("model")
+
+
+@needs_open
+def test_vqa(tmp_path):
+    folder = open_photographs(tmp_path)
+    path = OPEN / "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
+    questions = json.loads(path.read_text())["questions"]
+    twins.make(folder, [question["question"] for question in questions])
+    images = sorted({f"{question['image_id']:012d}.jpg" for question in questions})
+    twins.write_regions(folder / "regions.tsv", images)
+    results = run("vqa_v2", tmp_path)
+    overall = check(results, ["meter", "lxmert", "vilt"])
+    assert overall["n"].eq(76).all()
+    assert overall["accuracy_high"].between(0, 1).all()
+    predictions = pd.read_parquet(results / "predictions/meter/seed0.parquet")
+    assert predictions["prediction"].between(0, 3128).all()
+    assert predictions["logit"].nunique() > 10
+
+
+@needs_open
+def test_coco_zero_shot(tmp_path):
+    folder = open_photographs(tmp_path)
+    captions = json.loads((OPEN / "annotations/captions_val2017.json").read_text())
+    boxes = json.loads((OPEN / "annotations/instances_val2017_boxes.json").read_text())
+    texts = [annotation["caption"] for annotation in captions["annotations"]]
+    twins.make(folder, [*texts, *(c["name"] for c in boxes["categories"]), "a photo of a"])
+    results = run("coco_zero_shot", tmp_path)
+    overall = check(results, ["clip", "siglip", "blip", "vilt", "dual_encoder"], explained=False)
+    assert (overall["accuracy_top5"] >= overall["accuracy"]).all()
+    history = pd.read_csv(results / "checkpoints/dual_encoder/seed0/history.csv")
+    assert history["val_recall"].between(0, 1).all()
+
+
+def test_hateful_memes(tmp_path):
+    twins.make(tmp_path / "resources/twins", twins.generated_texts())
+    generate(tmp_path / "resources/memes", quads={"train": 40, "val": 8, "test": 10})
+    results = run("hateful_memes", tmp_path)
+    models = yaml.safe_load((ROOT / "config/test/hateful_memes.yaml").read_text())["models"]
+    overall = check(results, models)
+    assert overall["n"].eq(40).all()
+    # Without the image the answer cannot be known, and equal texts get equal answers.
+    assert overall.loc["clip_mlp_text", "auroc"] == overall.loc["bert", "auroc"] == 0.5
+    captioned = pd.read_csv(results / "data/samples.csv")["text"]
+    plain = pd.read_csv(results / "data/plain/samples.csv")["text"]
+    assert (captioned.str.len() > plain.str.len()).all()
