@@ -36,8 +36,9 @@ shown = {
 findings = model_findings(comparison)
 if inputs.perturbation:  # of a run that explains decisions
     perturbation = read(inputs.perturbation[0])
-    against_random = verdicts(perturbation, comparison)
-    findings += explanation_findings(against_random)
+    modality = "image" if "image" in set(perturbation["modality"]) else "text"
+    against_random = verdicts(perturbation, comparison, modality)
+    findings += explanation_findings(against_random, modality)
     shown |= {
         "verdicts": against_random,
         "perturbation": tables.perturbation_table(perturbation),

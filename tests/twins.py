@@ -2,9 +2,10 @@
 
     python tests/twins.py FOLDER [TEXTS]
 
-writes to FOLDER what the twins of config/hateful_memes.yaml, vqa_v2.yaml and coco_zero_shot.yaml
-start from: random weights, and tokenizers that know the words of TEXTS (a file, by default the
-words of the generated data). So the real code loads, trains, explains and reports, in minutes.
+writes to FOLDER what the twins of config/hateful_memes.yaml, vqa_v2.yaml, coco_zero_shot.yaml and
+text_models.yaml start from: random weights, and tokenizers that know the words of TEXTS (a file, by
+default the words of the generated data). So the real code loads, trains, explains and reports, in
+minutes.
 """
 
 import base64
@@ -30,6 +31,7 @@ from transformers import (
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipImageProcessor,
+    GPT2LMHeadModel,
     LxmertConfig,
     LxmertForQuestionAnswering,
     PreTrainedTokenizerFast,
@@ -221,6 +223,7 @@ def make(folder, texts):
     save_siglip(folder / "siglip", words=words)
     save_blip(folder / "blip", words)
     save_lxmert(folder / "lxmert", words)
+    save_text(folder / "gpt2", "gpt2", GPT2LMHeadModel, texts, n_positions=LENGTH)
     save_vit(folder / "vit", num_labels=7)
     sizes = {"max_position_embeddings": LENGTH, "words": words}
     save_vilt(folder / "vilt", ViltForMaskedLM, **sizes)

@@ -1,25 +1,17 @@
-"""Small checkpoints of texts alone and of images alone, in the formats of the real ones.
-
-PYTHONPATH=scripts python tests/unimodal_checkpoints.py FOLDER makes those that
-config/test/text_models.yaml reads.
-"""
+"""Small checkpoints of texts alone and of images alone, in the formats of the real ones."""
 
 import json
-import sys
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
-    BertForPreTraining,
     BertTokenizer,
     ConvNextImageProcessor,
     DistilBertConfig,
     ElectraConfig,
     GPT2Config,
-    GPT2LMHeadModel,
     GPT2Tokenizer,
     ResNetConfig,
     ResNetForImageClassification,
@@ -30,9 +22,6 @@ from transformers import (
     ViTImageProcessor,
     XLMRobertaConfig,
 )
-
-from mmlens.datasets.generated import TEMPLATES
-from mmlens.datasets.shapes import COLOURS, SHAPES
 
 WORD_PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -134,14 +123,3 @@ def save_resnet(folder, network=ResNetForImageClassification, **sizes):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
     return save(resnet, folder)
-
-
-def save_text_models(folder):
-    """What config/test/text_models.yaml reads: the two networks as they were pretrained."""
-    texts = [t.format(shape=s, colour=c) for t in TEMPLATES for s in SHAPES for c in COLOURS]
-    save_text(Path(folder) / "bert", "bert", BertForPreTraining, texts)
-    save_text(Path(folder) / "gpt2", "gpt2", GPT2LMHeadModel, texts)
-
-
-if __name__ == "__main__":
-    save_text_models(sys.argv[1])

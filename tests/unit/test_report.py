@@ -75,6 +75,13 @@ def test_a_method_is_better_only_if_its_interval_is_below_randoms():
     assert sum("relevance not separable" in text for text in sentences) == 1
 
 
+def test_a_run_without_images_is_judged_by_its_words():
+    table = perturbation(random__all=(60, 64), rollout__all=(50, 59)).assign(modality="text")
+    found = verdicts(table, comparison(0.8, 0.9), "text")
+    (sentence,) = explanation_findings(found, "text")
+    assert ", text: better than random orders are rollout of 1 methods." in sentence
+
+
 def test_a_model_at_chance_explains_a_method_at_chance():
     table = perturbation(random__all=(50, 52), rollout__all=(49, 53))
     (why,) = verdicts(table, comparison(0.45, 0.55))["why"]

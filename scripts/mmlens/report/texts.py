@@ -9,8 +9,9 @@ NOTES = {
     ),
     "verdicts": (
         "Explanations against random",
-        "Image patches, most relevant removed first, probability of the predicted class. Better "
-        "than random: the interval of the area lies wholly below that of random orders.",
+        "Image patches (words, in a run without images), most relevant removed first, probability "
+        "of the predicted class. Better than random: the interval of the area lies wholly below "
+        "that of random orders.",
         "perturbation_auc.csv",
     ),
     "perturbation": (
@@ -129,15 +130,19 @@ def listed(names):
     return ", ".join(names)
 
 
-def explanation_findings(verdicts):
-    """Sentences on which methods beat a random order, per model and seed, and why others do not."""
+def explanation_findings(verdicts, modality="image"):
+    """Sentences on which methods beat a random order, per model and seed, and why others do not.
+
+    modality : whose tokens the verdicts are about
+    """
     sentences = []
     for (model, seed), rows in verdicts.groupby(["model", "seed"], sort=False):
         better = rows.loc[rows["verdict"] == "better than random", "method"].tolist()
         sentences.append(
-            f"{model}, seed {seed}, image: better than random orders are "
+            f"{model}, seed {seed}, {modality}: better than random orders are "
             f"{', '.join(better) or 'none'} of {len(rows)} methods."
         )
         for row in rows[rows["verdict"] != "better than random"].itertuples():
-            sentences.append(f"{model}, seed {seed}, image: {row.method} {row.verdict}: {row.why}.")
+            why = f"{row.method} {row.verdict}: {row.why}"
+            sentences.append(f"{model}, seed {seed}, {modality}: {why}.")
     return sentences
