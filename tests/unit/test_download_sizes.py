@@ -1,11 +1,9 @@
 """What the configurations of the studies download: config/README.md says what is known of it."""
 
-import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
 
-from mmlens.datasets import DATASETS
 from mmlens.datasets.versions import read_versions
 
 CONFIGS = ("hateful_memes", "vqa_v2", "coco_zero_shot", "text_models")
