@@ -43,6 +43,7 @@ effective = {
         for path in (
             inputs.samples,
             inputs.tokenizer,
+            inputs.classes,
             *inputs.stem,
             *inputs.start,
             *inputs.features,
