@@ -21,7 +21,12 @@ WHOLE = 10**9  # tokens: no text is cut
 
 
 @register_model(
-    "generative", modalities=("text", "image"), trained=False, explained=False, tasks=("binary",)
+    "generative",
+    modalities=("text", "image"),
+    pretrained=True,
+    trained=False,
+    explained=False,
+    tasks=("binary",),
 )
 class Generative(nn.Module):
     """Any AutoModelForImageTextToText, zero-shot or few-shot; nothing is trained or generated.
