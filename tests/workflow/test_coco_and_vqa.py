@@ -12,18 +12,21 @@ __all__ = ["host"]
 
 OPEN = SHARED / "data/coco_open"
 NOTHING = "Nothing to be done"
+# The data alone: no weights are downloaded, no features computed.
+WITHOUT_MODELS = {"models": [], "features": {"extractors": []}}
 
 
-def run(name, directory, overlay, *arguments):
-    """`snakemake data` with config/<name>.yaml and settings laid over its section dataset."""
+def configs(name, directory, **dataset):
+    """config/<name>.yaml without its models, and settings laid over its section dataset."""
     path = directory / "overlay.yaml"
-    path.write_text(yaml.safe_dump({"dataset": overlay}))
-    configs = (ROOT / f"config/{name}.yaml", path)
-    return snakemake(
-        *("--cores", "1", *arguments, "--configfile", *configs, "--"),
-        "data",
-        directory=directory,
-    )
+    path.write_text(yaml.safe_dump({**WITHOUT_MODELS, "dataset": {"split": "test", **dataset}}))
+    return ["--configfile", ROOT / f"config/{name}.yaml", path]
+
+
+def run(name, directory, overlay):
+    """`snakemake data` of these configurations."""
+    arguments = ("--cores", "1", *configs(name, directory, **overlay), "--", "data")
+    return snakemake(*arguments, directory=directory)
 
 
 def shown(done):
@@ -91,7 +94,7 @@ def test_image_that_the_server_lacks_ends_the_run_and_keeps_the_others(host, tmp
 @pytest.mark.parametrize("name", ["coco_zero_shot", "vqa_v2"])
 def test_a_run_without_models_ends_with_its_data(tmp_path, name):
     def plan(*targets):
-        arguments = ("--cores", "1", "-n", *targets, "--configfile", ROOT / f"config/{name}.yaml")
+        arguments = ("--cores", "1", "-n", *targets, *configs(name, tmp_path))
         planned = snakemake(*arguments, directory=tmp_path)
         assert planned.returncode == 0, shown(planned)
         return shown(planned)

@@ -42,11 +42,12 @@ def host(tmp_path):
 
 
 def overlay(server, folder, **dataset):
-    """A config file that is laid over config/hateful_memes.yaml: this server, in place of all."""
+    """Laid over config/hateful_memes.yaml: this server in place of all, and no captions."""
     sources = {"endpoint": server.url(""), "archive": server.url("/img.tar.gz")}
     sources["fine_grained"] = server.url("/fine")
     path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump({"dataset": {"sources": sources, **dataset}}))
+    settings = {"dataset": {"sources": sources, **dataset}, "captions": {"enabled": False}}
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
