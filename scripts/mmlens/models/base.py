@@ -210,6 +210,26 @@ class Model(nn.Module, ABC):
             network.activation_checkpointing_enable()
 
 
+class SingleStream:
+    """Words, then the image's tokens, in one stream, "joint"; read at its first word."""
+
+    readouts = (("joint", 0),)
+
+    def layout(self, tokens):
+        text, image = tokens["text"], tokens["image"]
+        words = text.values.shape[1]
+        return Layout(
+            spans={
+                "text": Span("joint", 0, words),
+                "image": Span("joint", words, words + image.values.shape[1]),
+            },
+            content={"text": text.content, "image": image.content},
+            valid={"joint": torch.cat([text.valid, image.valid], 1)},
+            readouts=self.readouts,
+            grid=self.grid,
+        )
+
+
 class ScratchModel(Model):
     """Base of the from-scratch models: embeddings, one attention stream per modality, a head.
 

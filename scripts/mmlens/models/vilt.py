@@ -12,7 +12,7 @@ from transformers.models.vilt.modeling_vilt import ViltMLMHead
 from ..datasets.answers import published_vocabulary
 from ..features.base import Geometry
 from . import register_model
-from .base import Edge, Layout, Span, Tokens, single
+from .base import Edge, SingleStream, Tokens, single
 from .folders import folder_of
 from .layers import PATCH, Stem
 from .regions import additive_mask, check_fits, run_needs
@@ -33,7 +33,7 @@ POSITIONS = "vilt.embeddings.text_embeddings.position_ids"  # a buffer of other 
 
 
 @register_model("vilt", modalities=("text", "image"), stem=True)
-class Vilt(StockModel):
+class Vilt(SingleStream, StockModel):
     """One transformer over [words, class token, patches]; heads on the pooled first word.
 
     The stock forward pass shuffles the patches at random, and leaves out some if there are many;
@@ -54,8 +54,6 @@ class Vilt(StockModel):
     answers : file of the answers that the outputs of the classifier in `weights` stand for, in
         order, if they are not the 3,129 published ones
     """
-
-    readouts = (("joint", 0),)
 
     def __init__(
         self,
@@ -149,20 +147,6 @@ class Vilt(StockModel):
     def word_logits(self, hidden, tokens):
         """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
         return self.network.mlm_score(hidden["joint"][:, : tokens["text"].values.shape[1]])
-
-    def layout(self, tokens):
-        text, image = tokens["text"], tokens["image"]
-        words = text.values.shape[1]
-        return Layout(
-            spans={
-                "text": Span("joint", 0, words),
-                "image": Span("joint", words, words + image.values.shape[1]),
-            },
-            content={"text": text.content, "image": image.content},
-            valid={"joint": torch.cat([text.valid, image.valid], 1)},
-            readouts=self.readouts,
-            grid=self.grid,
-        )
 
     def edges(self):
         attentions = [layer.attention.attention for layer in self.network.vilt.encoder.layer]

@@ -4,16 +4,15 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import Layout, ScratchModel, Span, self_edge, single
+from .base import ScratchModel, SingleStream, self_edge, single
 from .layers import Block
 
 
 @register_model("vilt_scratch", modalities=("text", "image"), stem=True)
-class ViltScratch(ScratchModel):
+class ViltScratch(SingleStream, ScratchModel):
     """One transformer over [text tokens, image tokens]; classification at the text's [CLS]."""
 
     masked_words = True
-    readouts = (("joint", 0),)
 
     def build(self, width, heads, layers=4):
         # Added before every self-attention: a kind added once at the input fades, the shared
@@ -36,20 +35,6 @@ class ViltScratch(ScratchModel):
 
     def classify(self, hidden):
         return single(self.head(hidden["joint"][:, 0]))
-
-    def layout(self, tokens):
-        text, image = tokens["text"], tokens["image"]
-        words = text.values.shape[1]
-        return Layout(
-            spans={
-                "text": Span("joint", 0, words),
-                "image": Span("joint", words, words + image.values.shape[1]),
-            },
-            content={"text": text.content, "image": image.content},
-            valid={"joint": torch.cat([text.valid, image.valid], 1)},
-            readouts=self.readouts,
-            grid=self.grid,
-        )
 
     def edges(self):
         return [self_edge(block, "joint") for block in self.blocks]

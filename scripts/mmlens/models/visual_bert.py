@@ -7,7 +7,7 @@ from transformers.models.visual_bert.modeling_visual_bert import VisualBertPredi
 
 from ..datasets.vocabulary import PAD
 from . import register_model
-from .base import Edge, Layout, Span, Tokens
+from .base import Edge, SingleStream, Tokens
 from .regions import RegionModel, additive_mask, check_fits, run_needs
 from .released import load_released
 from .stock import CLASSES, difference, probabilities, stock_config, stock_name
@@ -28,7 +28,7 @@ REGIONS = {
 
 
 @register_model("visual_bert", modalities=("text", "image"), frozen=True)
-class VisualBert(RegionModel):
+class VisualBert(SingleStream, RegionModel):
     """One transformer over [words, regions]; MMF's classifier on the pooled [CLS].
 
     It knows where a region lies by its features only.
@@ -46,8 +46,6 @@ class VisualBert(RegionModel):
         order; without it only a classifier of two classes is read
     tokenizer : folder of the tokenizer, if it does not lie beside the weights
     """
-
-    readouts = (("joint", 0),)
 
     def __init__(
         self,
@@ -123,20 +121,6 @@ class VisualBert(RegionModel):
     def word_logits(self, hidden, tokens):
         """Scores of every word at every text position, (B, T, vocabulary), for masked words."""
         return self.network.cls.predictions(hidden["joint"][:, : tokens["text"].values.shape[1]])
-
-    def layout(self, tokens):
-        text, image = tokens["text"], tokens["image"]
-        words = text.values.shape[1]
-        return Layout(
-            spans={
-                "text": Span("joint", 0, words),
-                "image": Span("joint", words, words + image.values.shape[1]),
-            },
-            content={"text": text.content, "image": image.content},
-            valid={"joint": torch.cat([text.valid, image.valid], 1)},
-            readouts=self.readouts,
-            grid=self.grid,
-        )
 
     def edges(self):
         layers = self.network.visual_bert.encoder.layer
