@@ -89,3 +89,10 @@ def test_hateful_memes(tmp_path):
     captioned = pd.read_csv(results / "data/samples.csv")["text"]
     plain = pd.read_csv(results / "data/plain/samples.csv")["text"]
     assert (captioned.str.len() > plain.str.len()).all()
+
+
+def test_architectures(tmp_path):
+    results = run("architectures", tmp_path)
+    check(results, ["vilt", "blip", "vilbert", "meter", "lxmert"])
+    page = (results / "report/index.html").read_text()
+    assert "the convolutional stem was pretrained for 30 steps" in page
