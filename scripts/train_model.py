@@ -51,8 +51,10 @@ effective = {
     },
 }
 # Undeclared, so that Snakemake keeps it when the job is killed; keyed by all that the weights
-# depend on, so that no other training resumes from it.
-state_path = Path(output.weights).parent.with_name(f".seed{seed}-{stable_hash(effective)}.pt")
+# depend on, the code included, so that no other training resumes from it.
+code = [torch.__version__, *(sha256_file(path) for path in inputs.lib)]
+key = stable_hash([effective, code])
+state_path = Path(output.weights).parent.with_name(f".seed{seed}-{key}.pt")
 name, arguments = params.model["name"], params.model["arguments"]
 samples = read_samples(inputs.samples)
 task, names = task_of(samples), read_table(inputs.classes)["name"].tolist()

@@ -277,7 +277,9 @@ def needs_stem(config):
     """Whether a model or an extractor of the run starts from the pretrained stem."""
     known = [m for m in config["models"] if architecture(config, m) in MODELS.names()]
     wanted = any(has_stem(config, model) for model in known)
-    return config["stem"]["pretrain"] and (wanted or "stem" in config["features"]["extractors"])
+    named = [name for name in config["features"]["extractors"] if name in EXTRACTORS.names()]
+    wanted = wanted or any(EXTRACTORS.attribute(name, "stem", False) for name in named)
+    return config["stem"]["pretrain"] and wanted
 
 
 def has_stem(config, model):

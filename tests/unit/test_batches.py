@@ -45,6 +45,17 @@ def test_quads_stay_together_and_order_changes_per_epoch():
     assert orders[0].tolist() != orders[1].tolist()
 
 
+def test_rows_without_a_quad_are_shuffled_one_by_one():
+    samples = Samples([5] * 48, quad=4).samples
+    samples["quad_id"] = samples["quad_id"].astype(str).where(samples.index < 24, "")
+    order = shuffle(samples, torch.arange(48), torch.Generator().manual_seed(0)).numpy()
+    alone = np.flatnonzero(order >= 24)
+    assert order[alone].tolist() != sorted(order[alone])
+    assert np.diff(alone).max() > 1
+    for quad in range(6):
+        assert np.ptp(np.flatnonzero(order // 4 == quad)) == 3
+
+
 def test_every_sample_is_in_one_batch_of_full_size_but_one(lengths):
     batches = batches_of(Samples(lengths))
     assert sorted(torch.cat(batches).tolist()) == list(range(1003))

@@ -75,6 +75,7 @@ def test_pairs_are_learned_and_chosen_by_recall(tmp_path, bias):
     """With CLIP's loss, and with SigLIP's for a model that has a bias."""
     data = write_data(tmp_path / "data")
     model = new_model(data, "clip_scratch")
+    model.pair_logit = True  # for labels; its head, which is not trained here, is not asked
     own = model.pair_embeddings
     model.pair_embeddings = lambda tokens: (*own(tokens)[:3], bias)
     chosen = settings(

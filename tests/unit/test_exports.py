@@ -35,7 +35,7 @@ WORDS = ["the", "circle", "square", "triangle", "is", "red", "blue"]
 class Regions(GivenFeatures):
     """Three regions of every image, by its path."""
 
-    grid, width, tokens = None, WIDTH, REGIONS
+    grid, width, tokens, settings = None, WIDTH, REGIONS, {"extractor": "boxes"}
 
     def __init__(self, images):
         random = np.random.default_rng(0)
@@ -87,6 +87,7 @@ def export(folder, name, settings, model, data, **changes):
     features = None
     if data.features is not None:
         features = {"extractor": "boxes", "width": WIDTH, "tokens": REGIONS, "grid": None}
+        features["settings"] = {**data.features.settings, "backend": "another pillow"}
     config = {
         **architecture_of(name, settings),
         **text_settings(data.spec),
@@ -212,13 +213,14 @@ def test_a_run_that_differs_from_what_it_was_made_for(root, tmp_path):
     data = encoded(root, "vilbert", SIZES)
     folder = export(tmp_path, "vilbert", SIZES, new_model("vilbert", SIZES, data), data)
     start = {**SIZES, "weights": str(folder)}
-    other = SimpleNamespace(answers=["a", "b"], features=SimpleNamespace(width=7, grid=None))
+    features = SimpleNamespace(width=WIDTH, grid=None, settings={"extractor": "clip"})
+    other = SimpleNamespace(answers=["a", "b"], features=features)
     with pytest.raises(DataError) as caught:
         build_model("lxmert", start, other)
-    architecture, task, width = caught.value.problems
+    architecture, task, extractor = caught.value.problems
     assert f"{folder}: holds vilbert, the variant's model is lxmert" in architecture
     assert "was made for binary, the run has other labels" in task
-    assert "reads features of width 6 (boxes), the run's have 7; set features.of" in width
+    assert "reads features of {'extractor': 'boxes'}, the run's are of" in extractor
     with pytest.raises(DataError, match=r"no mmlens_version; expected the folder of an exported"):
         load(tmp_path)
 

@@ -226,6 +226,24 @@ def test_table_has_both_modalities_and_the_subsets_of_predicted_classes():
         assert ("inverted", modality, "mass", "all") not in found.index  # no positive relevance
 
 
+def test_words_are_those_of_each_model():
+    truth, samples = example()
+    own = attributions()
+    # Another tokenizer: the first letter of each text is a token of its own.
+    pieces = own["tokens"].map(lambda words: [words[0][0], words[0][1:], *words[1:]])
+    weights = own["text"].map(lambda values: [values[0], *values])
+    other = own.assign(tokens=pieces, text=weights)
+    runs = pd.concat([own.assign(model="words"), other.assign(model="pieces")]).assign(seed=0)
+    table = tabulate_localisation(runs, samples, truth, resamples=20, seed=0)
+    for name in ("words", "pieces"):
+        alone = tabulate_localisation(
+            runs[runs["model"] == name], samples, truth, resamples=20, seed=0
+        )
+        found = table[table["model"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, alone)
+        assert "text" in set(found["modality"])
+
+
 def test_table_of_a_data_set_without_truth_is_empty_with_its_columns():
     truth, samples = example()
     runs = attributions().assign(model="m", seed=0)

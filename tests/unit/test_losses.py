@@ -40,6 +40,15 @@ def test_focal_loss_and_its_gradient_are_torchvisions(gamma, alpha, soft):
     torch.testing.assert_close(gradient(found, logits), gradient(expected, logits))
 
 
+def test_gamma_below_one_has_a_gradient_where_the_model_is_right():
+    logits = torch.tensor([20.0, -20.0, 300.0, -300.0, 0.3], requires_grad=True)
+    targets = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])
+    settings = {**PLAIN, "kind": "focal", "gamma": 0.5}
+    found = gradient(classification_loss(logits, targets, settings), logits)
+    assert found.isfinite().all()
+    assert found[4] < 0
+
+
 def test_smoothing_moves_targets_towards_one_half():
     logits, targets = example()
     found = classification_loss(logits, targets, {**PLAIN, "smoothing": 0.2})

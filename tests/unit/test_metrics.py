@@ -63,7 +63,7 @@ def test_every_metric_is_scikit_learns(rows):
         if len(set(label[used > 0])) < 2:
             assert np.isnan(auroc(label, probability, w))
             continue
-        found = all_metrics(label, probability, prediction, w)
+        found = all_metrics(label, probability, probability, prediction, w)
         assert set(found) == set(METRICS)
         for metric, value in sklearn_metrics(label, probability, prediction, w).items():
             assert found[metric] == pytest.approx(value, abs=1e-9), metric
@@ -73,17 +73,24 @@ def test_every_metric_is_scikit_learns(rows):
 def test_weights_are_repetitions_and_a_matrix_is_its_rows(rows):
     label, probability, prediction, weights = columns(rows)
     if weights.sum() > 0:
-        repeated = [np.repeat(c, weights.astype(int)) for c in (label, probability, prediction)]
+        given = (label, probability, probability, prediction)
+        repeated = [np.repeat(c, weights.astype(int)) for c in given]
         expected = all_metrics(*repeated)
         matrix = np.stack([weights, np.ones(len(label))])
-        both = all_metrics(label, probability, prediction, matrix)
-        plain = all_metrics(label, probability, prediction)
-        for metric, value in all_metrics(label, probability, prediction, weights).items():
+        both, plain = all_metrics(*given, matrix), all_metrics(*given)
+        for metric, value in all_metrics(*given, weights).items():
             assert value == pytest.approx(expected[metric], nan_ok=True), metric
             assert both[metric] == pytest.approx([value, plain[metric]], nan_ok=True), metric
         counts = confusion(label, prediction, weights)
-        table = reference.confusion_matrix(*repeated[::2], labels=[0, 1])
+        table = reference.confusion_matrix(*repeated[::3], labels=[0, 1])
         assert [counts[c] for c in ("tn", "fp", "fn", "tp")] == table.ravel().tolist()
+
+
+def test_ranks_are_those_of_the_logits():
+    logit = np.array([40.0, 50.0, 60.0, 70.0])
+    probability = 1 / (1 + np.exp(-logit))
+    found = all_metrics(np.array([0, 0, 1, 1]), logit, probability, np.ones(4, int))
+    assert found["auroc"] == found["average_precision"] == 1
 
 
 @given(ROWS, st.integers(1, 20))
@@ -192,7 +199,9 @@ def predictions_of(samples, seed):
     rng = np.random.default_rng(seed)
     probability = np.clip(0.3 * samples["label"] + rng.uniform(0, 0.7, len(samples)), 0, 1)
     facts = {"probability": probability, "prediction": (probability >= 0.5).astype(int)}
-    frame = samples[["sample_id", "split", "label"]].assign(**facts, threshold=0.5)
+    # Ranks are those of the logits, also where probabilities are equal.
+    facts |= {"logit": 100 * probability, "threshold": 0.5}
+    frame = samples[["sample_id", "split", "label"]].assign(**facts)
     return frame.sample(frac=1, random_state=seed)
 
 

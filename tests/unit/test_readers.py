@@ -150,6 +150,20 @@ def test_groups_join_on_the_sample_id_and_bring_quads_and_clusters(tmp_path):
     assert "note" not in samples
 
 
+def test_intervals_resample_quads_where_there_are_some(tmp_path):
+    write_images(tmp_path, 8)
+    rows = csv_rows(8)
+    for number, row in enumerate(rows):
+        row["quad_id"] = "q" if number < 4 else ""
+    samples, _, _ = read_csv(tmp_path, rows)
+    expected = samples["image"].where(samples["quad_id"] == "", "q")
+    assert samples["cluster_id"].tolist() == expected.tolist()
+    for number, row in enumerate(rows):
+        row["cluster_id"] = "given" if number == 7 else ""
+    samples, _, _ = read_csv(tmp_path, rows)
+    assert samples["cluster_id"].tolist() == [*expected[:7], "given"]
+
+
 def test_faults_of_the_group_table_are_problems(tmp_path):
     rows = {"train": [record(0), record(1)]}
     (tmp_path / "groups.csv").write_text("sample_id,group_a\n00000,x\n00000,y\n")

@@ -1,5 +1,7 @@
 """Training: batches, objective, selection, and exact resume after an exception."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -248,6 +250,19 @@ def test_what_model_and_labels_do_not_allow_is_named_at_once(data):
     assert "training.select: found auroc" in str(caught.value)
     with pytest.raises(DataError, match=r"select: found recall.*accuracy or loss or auroc"):
         check_objective(new_model(data), data, settings(select="recall"))
+
+
+def test_an_objective_that_does_not_train_what_is_asked_is_an_error(data):
+    asked = settings(objective="contrastive", select="recall")
+    with pytest.raises(DataError, match="does not train what clip_scratch tells labels by"):
+        check_objective(new_model(data, "clip_scratch"), data, asked)
+    classes = copy.copy(data)
+    classes.samples = data.samples.assign(targets="[0]")
+    with pytest.raises(DataError, match="found classification, but clip_scratch is to tell"):
+        check_objective(new_model(data, "clip_scratch"), classes, settings())
+    check_objective(new_model(data, "clip_scratch"), classes, asked)
+    with pytest.raises(DataError, match="per_class: found 2, but the data set has classes"):
+        training_rows(classes, 2)
 
 
 @pytest.mark.parametrize("name", ["text_only", "image_only", "vilt_scratch", "blip_scratch"])

@@ -48,6 +48,12 @@ def trained_models():
     return [model for model in config["models"] if config["variants"][model]["train"]]
 
 
+def is_for_training():
+    """Whether the splits must allow training: of labels 0 and 1 also before there are models."""
+    waiting = not config["models"] and task_of(config) == "binary"
+    return waiting or bool(trained_models())
+
+
 def used_models():
     """Models of the run that are used as their weights are."""
     return [model for model in config["models"] if not config["variants"][model]["train"]]
@@ -258,9 +264,13 @@ def frozen_models():
 
 
 def model_features(wildcards):
-    """Index of the cached features that a model reads, if it is one on frozen features."""
+    """Index of the cached features that a model reads, if it is one on frozen features.
+
+    And their facts: the index alone says which images they are of, not how they were computed.
+    """
     extractor = frozen_models().get(wildcards.model)
-    return [f"results/{wildcards.run}/features/{extractor}/index.parquet"] if extractor else []
+    files = ("index.parquet", "facts.json") if extractor else ()
+    return [f"results/{wildcards.run}/features/{extractor}/{name}" for name in files]
 
 
 def stem_weights(wildcards):

@@ -79,7 +79,7 @@ rule build_samples:
         sample=section("sample"),
         modalities=modalities_read(config),
         tasks=[task_of(config)] if config["models"] else [],
-        trained=not config["models"] or bool(trained_models()),
+        trained=is_for_training(),
     script:
         "../../scripts/build_samples.py"
 

@@ -71,8 +71,7 @@ def build_samples(
     own = [column for column in TASK_COLUMNS[reading.task] if column in frame]
     content = ["split", "image", "text", "label", *({"answers"} & set(own))]
     kept = frame.drop_duplicates(content).copy()
-    if "cluster_id" not in kept:
-        kept["cluster_id"] = kept["image"].where(kept["image"] != "", kept["text"])
+    kept["cluster_id"] = clusters(kept)
     chosen = choose(kept, sample or {}, reading.task, seed, problems)
     truth = build_truth(chosen, instances, problems)
     broken = broken_images(chosen, gate)
@@ -92,6 +91,15 @@ def build_samples(
     quality = count_quality(reading, frame, kept, broken, used)
     truth = truth[truth["sample_id"].isin(used["sample_id"])].reset_index(drop=True)
     return used[columns].reset_index(drop=True), truth, quality
+
+
+def clusters(frame):
+    """What intervals resample: the cluster that is given, else the quad, the image, the text."""
+    found = frame["text"]
+    for column in ("image", "quad_id", "cluster_id"):
+        if column in frame:
+            found = frame[column].where(frame[column].fillna("") != "", found)
+    return found
 
 
 def class_table(reading):
@@ -207,7 +215,7 @@ def check_rows(frame, reading, modalities, problems):
 
 
 def check_splits(frame, splits, task, trained, problems):
-    """Append a problem per split that is unknown and, for binary labels, empty or of one label."""
+    """Append a problem per split that is unknown, or has too little to train and evaluate."""
     if (task != "binary" or not trained) and frame.empty:
         problems.append("no samples; nothing of the data set is left to use")
     if not splits:
@@ -221,6 +229,12 @@ def check_splits(frame, splits, task, trained, problems):
         if len(labels) < 2:
             found = f"only label {labels.pop()}" if labels else "no samples"
             problems.append(f"split {split}: {found}; training and evaluation need both labels")
+    for split in ("train", "val") if task != "binary" and trained else ():
+        if not (frame["split"] == split).any():
+            problems.append(
+                f"split {split}: no samples, but models of the run are trained on them; set "
+                "dataset.split, or train: false in variants"
+            )
 
 
 def choose(frame, sample, task, seed, problems):

@@ -25,14 +25,18 @@ METRICS = (
     "brier",
     "ece",
 )
+COLUMNS = ("label", "logit", "probability", "prediction")
 COUNTS = ("tp", "fp", "fn", "tn")
 
 
-def all_metrics(label, probability, prediction, weights=None):
-    """{metric: value, or (R,) for a matrix of weights} of METRICS."""
+def all_metrics(label, logit, probability, prediction, weights=None):
+    """{metric: value, or (R,) for a matrix of weights} of METRICS.
+
+    Ranks are those of the logits: probabilities near 1 are equal in floating point.
+    """
     return {
-        "auroc": auroc(label, probability, weights),
-        "average_precision": average_precision(label, probability, weights),
+        "auroc": auroc(label, logit, weights),
+        "average_precision": average_precision(label, logit, weights),
         **threshold_metrics(label, prediction, weights),
         "brier": brier(label, probability, weights),
         "ece": calibration_error(label, probability, weights),
@@ -57,9 +61,10 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
     subsets = {}
     for name, mask in group_subsets(chosen):
         rows = chosen[mask]
-        columns = [rows[c].to_numpy() for c in ("label", "probability", "prediction")]
+        columns = [rows[c].to_numpy() for c in COLUMNS]
         weights = bootstrap_weights(rows["cluster_id"], resamples, seed)
         values, replicates = all_metrics(*columns), all_metrics(*columns, weights)
+        counts = confusion(rows["label"].to_numpy(), rows["prediction"].to_numpy())
         intervals = {metric: interval(replicates[metric]) for metric in METRICS}
         subsets[name] = {
             "n": len(rows),
@@ -68,7 +73,7 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
                 metric: dict(zip(("value", "low", "high"), (values[metric], *bounds), strict=True))
                 for metric, bounds in intervals.items()
             },
-            **{k: int(v) for k, v in confusion(columns[0], columns[2]).items()},
+            **{count: int(value) for count, value in counts.items()},
         }
     return {"split": split, "threshold": float(chosen["threshold"].iat[0]), "subsets": subsets}
 
@@ -130,7 +135,7 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
         drawn = weights.sum(2)
         values, replicates = [], []
         for position, run in enumerate(runs):
-            columns = [run.loc[mask, c].to_numpy() for c in ("label", "probability", "prediction")]
+            columns = [run.loc[mask, c].to_numpy() for c in COLUMNS]
             values.append(all_metrics(*columns))
             replicates.append(all_metrics(*columns, weights[:, position]))
         row = {"model": model, "seeds": " ".join(map(str, seeds)), "subset": name}

@@ -29,7 +29,8 @@ class FeatureReader:
 
     Attributes
     ----------
-    width : D; tokens : N; grid : (rows, columns) of the patches, or None for regions
+    width : D; tokens : N; grid : (rows, columns) of the patches, or None for regions;
+    settings : of the extractor, those that change the features
     """
 
     def __init__(self, index):
@@ -37,6 +38,7 @@ class FeatureReader:
         facts = json.loads(index.with_name("facts.json").read_text(encoding="utf-8"))
         self.folder = facts["folder"]
         self.width, self.tokens = facts["width"], facts["tokens"]
+        self.settings = facts["settings"]
         self.grid = tuple(facts["grid"]) if facts["grid"] else None
         table = pd.read_parquet(index)
         self.places = dict(

@@ -120,6 +120,7 @@ class Model(nn.Module, ABC):
     frozen = False  # whether the model reads cached features instead of pixels
     trained = True  # whether it can be, rather than being used as its weights are
     masked_words = False  # whether the masked-word objective helps: text states see the image
+    pair_logit = False  # whether the logit is the similarity of `pair_embeddings`
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     attention_implementation = "sdpa"
 

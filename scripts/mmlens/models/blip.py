@@ -203,7 +203,7 @@ class BlipContrastive(BlipModel):
     """
 
     readouts = (("text", 0), ("image", 0))
-    reads_image = False
+    reads_image, pair_logit = False, True
 
     def __init__(self, *run, outputs=1, weights=None, **options):
         if outputs > 1:

@@ -70,7 +70,7 @@ class DualEncoder(StockModel):
         check_fits(self.name, config.text_config, least=run_needs(vocabulary_size, max_length))
         image = config.vision_config
         self.grid = (image.image_size // image.patch_size,) * 2
-        self.outputs, self.head = outputs, head
+        self.outputs, self.head, self.pair_logit = outputs, head, head == "similarity"
         self.network = self.architecture(config)
         if weights is None:
             self.network.vision_model.embeddings.patch_embedding = Stem(image.hidden_size)

@@ -181,11 +181,18 @@ def build_for(name, weights, data):
     elif data.answers is not None and config["classes"] != data.answers:
         problems.append(f"{weights}: its {len(config['classes'])} answers are not the run's")
     wanted = config["features"]
-    if wanted and data.features is not None and data.features.width != wanted["width"]:
-        problems.append(
-            f"{weights}: reads features of width {wanted['width']} ({wanted['extractor']}), the "
-            f"run's have {data.features.width}; set features.of"
-        )
+    if wanted and data.features is not None:
+        found, expected = computed_by(data.features.settings), computed_by(wanted["settings"])
+        if found != expected:
+            problems.append(
+                f"{weights}: reads features of {expected}, the run's are of {found}; set "
+                "features.of and features.settings"
+            )
     if problems:
         raise DataError("weights", problems)
     return build_exported(weights, data.features)
+
+
+def computed_by(settings):
+    """Settings of an extractor without those that move its features by rounding alone."""
+    return {key: value for key, value in settings.items() if key not in ("backend", "dtype")}

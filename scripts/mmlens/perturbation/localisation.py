@@ -106,13 +106,13 @@ def tabulate_localisation(attributions, samples, truth, *, resamples, seed):
     its columns) where the data set has no truth. Samples without positive relevance have no
     mass and are left out of it, hence its smaller n.
     """
-    with_words = attributions[attributions["tokens"].map(len) > 0].drop_duplicates("sample_id")
-    tokens = dict(zip(with_words["sample_id"], with_words["tokens"], strict=True))
-    words = text_truth(truth, samples, tokens)
     facts = samples.set_index("sample_id")
     rows = []
     for (model, training_seed), own in attributions.groupby(["model", "seed"], sort=False):
-        known = {"image": image_truth(truth, own), "text": words}
+        # Tokens are the same for all methods, but not for all models.
+        with_words = own[own["tokens"].map(len) > 0].drop_duplicates("sample_id")
+        tokens = dict(zip(with_words["sample_id"], with_words["tokens"], strict=True))
+        known = {"image": image_truth(truth, own), "text": text_truth(truth, samples, tokens)}
         target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
         for modality, by_sample in known.items():
             scored = score_maps(own, modality, by_sample).join(facts, on="sample_id")

@@ -3,7 +3,7 @@
 import torch
 
 from ..files import seed_from
-from ..table import DataError
+from ..table import DataError, task_of
 
 WINDOW = 20  # batches within which samples are sorted by length
 
@@ -48,8 +48,10 @@ def training_rows(data, per_class):
     rows = data.split("train")
     if per_class is None:
         return rows
-    if data.outputs > 1:
-        problem = f"training.per_class: found {per_class}, but answers are no labels; expected null"
+    task = task_of(data.samples)
+    if task != "binary":
+        problem = f"training.per_class: found {per_class}, but the data set has {task}, not labels "
+        problem += "0 and 1; expected null"
         raise DataError("section training", [problem])
     ids = data.samples["sample_id"].to_numpy()
     ranked = sorted(rows.tolist(), key=lambda row: seed_from("per class", ids[row]))
@@ -91,5 +93,8 @@ def unit_lengths(data, rows):
 
 
 def quads(samples, rows):
-    """The quad (numbers from 0) of each row, long (N,)."""
-    return torch.from_numpy(samples["quad_id"].iloc[rows.numpy()].factorize()[0])
+    """The quad (numbers from 0) of each row, long (N,); a row without one is one of its own."""
+    chosen = samples.iloc[rows.numpy()]
+    alone = chosen["quad_id"] == ""
+    units = chosen["quad_id"].where(~alone, "\0" + chosen["sample_id"])
+    return torch.from_numpy(units.factorize()[0])

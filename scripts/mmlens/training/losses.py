@@ -41,9 +41,9 @@ def classification_loss(logits, targets, settings):
     targets = targets * (1 - settings["smoothing"]) + settings["smoothing"] / 2
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if settings["kind"] == "focal":
-        probability = torch.sigmoid(logits)
-        right = probability * targets + (1 - probability) * (1 - targets)
-        loss = loss * (1 - right) ** settings["gamma"]
+        # 1 - p_t; never 0, where a gamma below 1 would have an infinite slope.
+        wrong = torch.sigmoid(-logits) * targets + torch.sigmoid(logits) * (1 - targets)
+        loss = loss * wrong.clamp_min(torch.finfo(wrong.dtype).tiny) ** settings["gamma"]
     if settings["alpha"] is not None:
         loss = loss * (settings["alpha"] * targets + (1 - settings["alpha"]) * (1 - targets))
     return loss.mean() if loss.ndim == 1 else loss.sum(1).mean()

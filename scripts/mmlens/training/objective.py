@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..table import DataError
+from ..table import DataError, task_of
 from .contrastive import contrastive_loss
 from .losses import classification_loss
 
@@ -13,11 +13,23 @@ from .losses import classification_loss
 def check_objective(model, data, settings):
     """DataError if the model or the labels do not allow what section training asks for."""
     problems = []
-    contrastive, answers = settings["objective"] == "contrastive", data.outputs > 1
+    contrastive, task = settings["objective"] == "contrastive", task_of(data.samples)
+    answers = task == "answers"
+    if task == "classes" and not contrastive:
+        problems.append(
+            f"training.objective: found {settings['objective']}, but {model.name} is to tell "
+            "classes by how well their names fit an image; expected contrastive"
+        )
     if contrastive and not hasattr(model, "pair_embeddings"):
         problems.append(
             f"training.objective: found contrastive, but {model.name} has no embeddings of texts "
             "and images apart; expected classification"
+        )
+    elif contrastive and task != "classes" and not model.pair_logit:
+        problems.append(
+            f"training.objective: found contrastive, which does not train what {model.name} tells "
+            "labels by; expected classification, or a model whose logit is the similarity of text "
+            "and image (clip and siglip with head: similarity, blip_contrastive)"
         )
     metrics = ("recall", "loss") if contrastive else ("accuracy", "loss")
     metrics += () if contrastive or answers else ("auroc",)

@@ -27,6 +27,6 @@ def threshold_of(model, data, weights, device):
     if {0, 1} <= set(labels):
         probability = predict(model, data, rows, device).double().sigmoid().numpy()
         return choose_threshold(labels, probability), "val"
-    if is_export(weights):
-        return read_config(weights)["threshold"], "checkpoint"
-    return PLAIN, "default"
+    # Of what was trained on classes or answers there is none.
+    kept = read_config(weights)["threshold"] if is_export(weights) else None
+    return (PLAIN, "default") if kept is None else (kept, "checkpoint")
