@@ -1,5 +1,6 @@
 """Weights on disk: safetensors, written atomically; everything is loaded strictly."""
 
+import json
 import pickle
 from collections import OrderedDict
 from functools import partial
@@ -66,6 +67,8 @@ def load_weights(path, module):
 def read_content(path):
     """What a .safetensors or torch file holds: tensors by name, perhaps within other facts.
 
+    Of several .safetensors that belong together the path is that of their index.
+
     Raises
     ------
     DataError if the file is not there or cannot be read as data alone, without running code.
@@ -76,6 +79,10 @@ def read_content(path):
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if path.suffix == ".json":  # an index of several
+            parts = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+            read = [load_file(path.with_name(part)) for part in sorted(set(parts))]
+            return {name: tensor for part in read for name, tensor in part.items()}
         try:
             # Without weights_only a file could run any code.
             return torch.load(path, map_location="cpu", weights_only=True)

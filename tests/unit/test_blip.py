@@ -1,5 +1,7 @@
 """blip and blip_contrastive: what their stock class computes, from its checkpoints."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,27 @@ def test_matching_is_that_of_the_stock_class(tmp_path):
     close(model(everything(model, data)), expected)
     assert expected.std() > 1e-3
     assert not hasattr(model, "pair_embeddings")  # it scores pairs by their logits
+
+
+@torch.no_grad()
+def test_words_that_see_the_image_begin_with_enc(tmp_path):
+    """As published; [ENC] is the last of a vocabulary that has [DEC] before it."""
+    stock = save_blip(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    count = config["text_config"]["vocab_size"]
+    config["text_config"]["bos_token_id"] = count - 2
+    path.write_text(json.dumps(config))
+    model, data = read(tmp_path, head="matching")
+    inputs = stock_inputs(tmp_path, data.samples)
+    inputs["input_ids"][:, 0] = count - 1
+    scores = stock(**inputs).itm_score
+    close(model(everything(model, data)), scores[:, 1] - scores[:, 0])
+    # The text alone does not.
+    alone, _ = read(tmp_path, "blip_contrastive")
+    expected = stock(**stock_inputs(tmp_path, data.samples), use_itm_head=False).itm_score
+    text, image, _, _ = alone.pair_embeddings(everything(alone, data))
+    close(image @ text.T, expected)
 
 
 @torch.no_grad()

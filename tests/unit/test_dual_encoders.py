@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from stock_checkpoints import save_clip, save_siglip
 from stock_samples import everything, read_stock, stock_pixels
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, CLIPConfig, PreTrainedTokenizerFast
 
 from mmlens.explanation import METHODS
 from mmlens.explanation.capture import capture
 from mmlens.explanation.explain import explain
 from mmlens.models import MODELS, build_model, input_spec
 from mmlens.models.released import fresh_weights
+from mmlens.models.stock import stock_config
 from mmlens.perturbation.engine import perturb
 from mmlens.table import DataError
 from mmlens.training.contrastive import contrastive_loss
@@ -269,6 +270,18 @@ def test_the_length_of_siglips_texts_is_fixed(tmp_path):
     save_siglip(tmp_path)
     with pytest.raises(DataError, match="max_length: found 8, expected 16"):
         input_spec("siglip", {"weights": str(tmp_path)}, None, 8)
+
+
+def test_sizes_count_above_both_names_of_a_part(tmp_path):
+    save_clip(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config_dict"] = config["text_config"]
+    path.write_text(json.dumps(config))
+    sizes = {"text_config": {"attention_dropout": 0.25}}
+    found = stock_config(CLIPConfig, str(tmp_path), {}, {}, sizes)
+    assert found.text_config.attention_dropout == 0.25
+    assert found.text_config.hidden_size == config["text_config"]["hidden_size"]
 
 
 def test_siglip_needs_padding(tmp_path):

@@ -191,6 +191,17 @@ def test_two_towers_from_a_checkpoint_need_it_no_more(root, tmp_path, name, save
     assert fresh_weights(found.model, data.batch(rows)) == []
 
 
+def test_texts_that_are_filled_keep_their_length(root, tmp_path):
+    save_siglip(tmp_path / "start")
+    settings = {**SIZES, "weights": str(tmp_path / "start")}
+    data = encoded(root, "siglip", settings)
+    folder = export(tmp_path, "siglip", settings, build_model("siglip", settings, data), data)
+    start = {**SIZES, "weights": str(folder)}
+    assert input_spec("siglip", start, None).max_length == data.spec.max_length
+    with pytest.raises(DataError, match=r"max_length: found 8, but .* reads texts filled to"):
+        input_spec("siglip", start, None, 8)
+
+
 def test_what_stands_beside_is_read_by_transformers_too(root, tmp_path):
     start = tmp_path / "vilt"
     save_vilt(start, labels=2, words=words_of(30, WORDS))

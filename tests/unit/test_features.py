@@ -425,6 +425,17 @@ def test_a_pickle_with_code_is_refused(tmp_path):
         get_extractor("resnet", weights=str(tmp_path / "evil.pth"))
 
 
+def test_a_network_of_another_kind_is_refused(tmp_path, checkpoints):
+    """Its class would leave out the register tokens."""
+    folder = tmp_path / "registers"
+    shutil.copytree(checkpoints["dinov2"]["weights"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "dinov2_with_registers"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="found dinov2_with_registers, expected dinov2"):
+        get_extractor("dinov2", weights=str(folder))
+
+
 def test_registry_lists_all_extractors():
     names = list_extractors()
     assert {"pixels", "resnet", "clip", "dinov2", "siglip2", "fasterrcnn"} <= set(names)

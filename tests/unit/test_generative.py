@@ -5,6 +5,7 @@ import pytest
 import torch
 from generative_checkpoints import save_llava
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoProcessor
 
 from mmlens.models import build_model, input_spec
@@ -138,6 +139,22 @@ def test_without_a_chat_template_the_prompt_is_taken_as_it_is(folder, samples):
     few, _ = build(folder / "plain", samples, "{text} ?", shots=2)
     (yes, no), asked = few.examples, few.render(few.conversation("look"))
     assert asked == f"{yes.text} ? Yes\n{no.text} ? No\nlook ?"
+
+
+@torch.no_grad()
+def test_the_answer_follows_the_prompt_and_not_the_end_of_the_text(folder, samples):
+    model, data = build(folder / "plain", samples, PLAIN)
+    expected = predict(model, data, data.split("test"), "cpu")
+    words = model.processor.tokenizer
+    words.add_special_tokens({"sep_token": "?"})
+    end = ("?", words.sep_token_id)
+    words.backend_tokenizer.post_processor = TemplateProcessing("$A ?", special_tokens=[end])
+    assert predict(model, data, data.split("test"), "cpu").tolist() == expected.tolist()
+    # What stands there instead may be anything: nothing is compared then.
+    more = ("Yes", words.convert_tokens_to_ids("Yes"))
+    words.backend_tokenizer.post_processor = TemplateProcessing("$A Yes", special_tokens=[more])
+    with pytest.raises(DataError, match=r"makes the prompt end in .*Yes"):
+        predict(model, data, data.split("test"), "cpu")
 
 
 @torch.no_grad()

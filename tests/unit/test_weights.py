@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from transformers import ViTConfig, ViTModel
 
+from mmlens.models.folders import weights_file
 from mmlens.table import DataError
 from mmlens.weights import read_content, state_of
 
@@ -97,6 +99,16 @@ def test_code_in_a_file_does_not_run(tmp_path, attack, zipped):
     if attack in ("call", "shell"):  # the file would run it
         torch.load(path, weights_only=False)
         assert marker.exists()
+
+
+def test_tensors_of_several_files_are_read_by_their_index(tmp_path):
+    network = ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    network.save_pretrained(tmp_path / "one")
+    network.save_pretrained(tmp_path / "several", max_shard_size="20KB")
+    assert not (tmp_path / "several/model.safetensors").exists()
+    one, several = (read_content(weights_file(tmp_path / name)) for name in ("one", "several"))
+    assert several.keys() == one.keys()
+    assert all(torch.equal(several[name], value) for name, value in one.items())
 
 
 def test_code_in_the_place_of_tensors_is_no_table_of_tensors(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     CLIPVisionModelWithProjection,
     Dinov2Model,
@@ -26,12 +27,17 @@ class VisionTransformer(Extractor):
     """
 
     architecture = None
+    kinds = ()  # of config.json: model types whose image tower this is
     default = None
 
     def __init__(self, weights=None):
         key = f"features.settings.{self.name}.weights"
         folder = checkpoint_folder(key, weights or self.default)
         self.weights = weights_hash(folder)
+        kind = AutoConfig.from_pretrained(folder).model_type
+        if kind not in self.kinds:
+            problem = f"{folder}: model_type: found {kind}, expected {' or '.join(self.kinds)}"
+            raise DataError("weights", [problem])
         self.network, loaded = self.architecture.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True, dtype="float32"
         )
@@ -54,7 +60,7 @@ class VisionTransformer(Extractor):
 
     def extract(self, images):
         output = self.network(normalised(images, self.mean, self.std))
-        # Leading tokens (class, registers) are no patches.
+        # A leading class token is no patch.
         patches = output.last_hidden_state[:, -self.tokens :]
         return {"features": patches.cpu().numpy(), "pooled": self.pool(output).cpu().numpy()}
 
@@ -68,7 +74,7 @@ class Clip(VisionTransformer):
     """CLIP's image tower (Radford et al. 2021): patches before the final norm, as transformers
     returns them; pooled is the projected image embedding of the zero-shot classifier."""
 
-    architecture = CLIPVisionModelWithProjection
+    architecture, kinds = CLIPVisionModelWithProjection, ("clip", "clip_vision_model")
     default = "openai/clip-vit-base-patch32"
 
     def pool(self, output):
@@ -79,7 +85,7 @@ class Clip(VisionTransformer):
 class DinoV2(VisionTransformer):
     """DINOv2 (Oquab et al. 2023): patches after the final norm; pooled is the class token."""
 
-    architecture = Dinov2Model
+    architecture, kinds = Dinov2Model, ("dinov2",)
     default = "facebook/dinov2-base"
 
 
@@ -87,7 +93,7 @@ class DinoV2(VisionTransformer):
 class SigLip2(VisionTransformer):
     """SigLIP 2 of fixed resolution (Tschannen et al. 2025); pooled by its attention head."""
 
-    architecture = SiglipVisionModel
+    architecture, kinds = SiglipVisionModel, ("siglip", "siglip_vision_model")
     default = "google/siglip2-base-patch16-224"
 
 
@@ -115,7 +121,11 @@ def read_processor(folder):
     if hasattr(processor, "crop_pct"):
         geometry = convnext_geometry(shortest, processor.crop_pct, interpolation)
     else:
-        result = processor.crop_size if shortest else processor.size
+        size = processor.size
+        if not shortest and processor.do_center_crop and processor.crop_size != size:
+            problem = f"{folder}: its image processor cuts from a stretched image; not supported"
+            raise DataError("features", [problem])
+        result = processor.crop_size if shortest else size
         geometry = Geometry(result["height"], result["width"], shortest, interpolation)
     return geometry, list(processor.image_mean), list(processor.image_std)
 

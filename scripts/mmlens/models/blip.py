@@ -69,6 +69,7 @@ class BlipModel(StockModel):
         config = stock_config(BlipConfig, weights, {}, run, sizes)
         check_fits(self.name, config.text_config, least=run_needs(vocabulary_size, max_length))
         config.text_config.is_decoder = self.reads_image  # says whether there is cross-attention
+        self.first_id = None if weights is None else image_grounded(config.text_config)
         image = config.vision_config
         self.grid = (image.image_size // image.patch_size,) * 2
         self.outputs = outputs
@@ -99,8 +100,12 @@ class BlipModel(StockModel):
         return patches if isinstance(patches, Stem) else None
 
     def embed_text(self, batch):
-        """Tokens of the words."""
-        values = self.network.text_encoder.embeddings(batch.input_ids)
+        """Tokens of the words, the first of which is [ENC] where they see the image."""
+        ids = batch.input_ids
+        if self.reads_image and self.first_id is not None:
+            ids = ids.clone()
+            ids[:, 0] = self.first_id
+        values = self.network.text_encoder.embeddings(ids)
         return Tokens(values, batch.text_valid, batch.text_content)
 
     def embed_image(self, batch):
@@ -251,6 +256,15 @@ def small_sizes(vocabulary_size, max_length, width, heads, image_size):
         "text_config": {**tower, **words, "num_hidden_layers": TEXT_LAYERS},
         "vision_config": {**tower, **image, "num_hidden_layers": IMAGE_LAYERS},
     }
+
+
+def image_grounded(config):
+    """Number of [ENC], which stands in the place of [CLS] where the words see the image.
+
+    The published vocabulary is BERT's, then [DEC], which begins captions, then [ENC] (Li et al.
+    2022). The stock class leaves the exchange to its caller. None for other vocabularies.
+    """
+    return config.vocab_size - 1 if config.bos_token_id == config.vocab_size - 2 else None
 
 
 def load_blip(network, path):

@@ -125,6 +125,9 @@ def read_spec(weights, max_length=None):
     max_length : most text tokens, if fewer than it was made for
     """
     folder, config = folder_of(weights), read_config(weights)
+    if config["fill"] and max_length not in (None, config["max_length"]):
+        problem = f"max_length: found {max_length}, but {weights} reads texts filled to "
+        raise DataError("variants", [f"{problem}{config['max_length']} tokens; remove it"])
     processor = json.loads((folder / PROCESSOR).read_text(encoding="utf-8"))
     geometry = processor["geometry"]
     return InputSpec(

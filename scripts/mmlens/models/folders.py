@@ -6,7 +6,8 @@ from pathlib import Path
 from ..table import DataError
 
 SETTINGS = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# The second one names the files that the tensors are spread over.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 EXPORTED = "mmlens_version"  # a key of the config.json of an exported checkpoint
 
 

@@ -153,8 +153,7 @@ class Generative(nn.Module):
         shown = [row.image for row in self.examples] if self.shot_images else []
         images = [open_rgb(image) for image in [*shown, path]]
         if not self.has_template:
-            text = self.render(conversation)
-            return self.processor(text=text, images=images, return_tensors="pt")
+            return self.plain_inputs(self.render(conversation), images)
         return self.processor.apply_chat_template(
             messages(conversation, images),
             add_generation_prompt=True,
@@ -162,6 +161,27 @@ class Generative(nn.Module):
             return_dict=True,
             return_tensors="pt",
         )
+
+    def plain_inputs(self, text, images):
+        """Inputs for a text without a chat template, which end where the text ends.
+
+        Raises
+        ------
+        DataError if the processor puts more after the text than a token that ends it.
+        """
+        made = self.processor(text=text, images=images, return_tensors="pt")
+        made.pop("labels", None)  # for training
+        words = self.processor.tokenizer
+        count = made["input_ids"].shape[1]
+        if made["input_ids"][0, -1] in (words.sep_token_id, words.eos_token_id):
+            sequences = [key for key, value in made.items() if value.shape[1:] == (count,)]
+            made.update({key: made[key][:, :-1] for key in sequences})
+        last = words.encode(text, add_special_tokens=False)[-1]
+        if made["input_ids"][0, -1] != last:
+            end = words.decode(made["input_ids"][0, -3:])
+            problem = f"weights: the processor makes the prompt end in {end!r}, not as it is given"
+            raise DataError("variants", [f"{problem}; such a network cannot be asked"])
+        return made
 
     def render(self, conversation):
         """A conversation as one text, which ends where the answer begins."""

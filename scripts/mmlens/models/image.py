@@ -8,6 +8,7 @@ from .base import Edge
 from .folders import folder_of
 from .layers import PATCH
 from .regions import additive_mask
+from .released import print_labels
 from .stock import (
     CLASSES,
     StockModel,
@@ -190,6 +191,8 @@ class Image(StockModel):
                 self.kind.architecture, folder_of(weights), config, HEADS, fresh
             )
             print(self.report)
+            if not self.report.missing:
+                print_labels(weights)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):

@@ -11,6 +11,7 @@ from .released import ReleasedModel
 
 # Files of a folder that a tokenizer can be read from: one, or several that need each other.
 TOKENIZERS = (("tokenizer.json",), ("tokenizer_config.json",), ("vocab.txt", "config.json"))
+TOKENIZERS += (("vocab.json", "merges.txt", "config.json"),)
 
 
 class RegionModel(ReleasedModel):

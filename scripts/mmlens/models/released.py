@@ -8,7 +8,7 @@ from ..table import DataError
 from ..weights import read_content, state_of
 from .answers import read_answers
 from .base import Model
-from .folders import is_export, weights_file
+from .folders import is_export, settings_beside, weights_file
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class ReleasedModel(Model):
         print(self.report)
         if not any(name.startswith(head) for name in self.report.missing):
             self.answers = names
+            print_labels(weights)
 
     def report_fresh(self, part):
         """Count a part of the model, which no published file holds, as missing in the report.
@@ -77,6 +78,13 @@ class ReleasedModel(Model):
         if not is_export(self.report.path):
             own = [n for n, _ in self.named_parameters() if n.startswith(f"{part}.")]
             self.report = replace(self.report, missing=(*self.report.missing, *own))
+
+
+def print_labels(weights):
+    """Say which names of labels lie beside the weights: that of 1 must be that of the run's."""
+    names = settings_beside(weights).get("id2label")
+    if names and len(names) == 2:
+        print(f"labels of the head that was read: {names}; the logit is that of 1")
 
 
 def load_released(module, path, *, rename, parts, required, known, fitted=(), fresh=(), adapt=None):

@@ -99,6 +99,10 @@ def load_network(architecture, folder, config=None, heads=(), fresh=(), **option
     if is_export(folder):  # which holds the state of the whole model, read when it is built
         return architecture(config), LoadReport(str(folder), (), {}, (), ())
     check_checkpoint(folder)
+    places = settings_beside(folder).get("position_embedding_type", "absolute")
+    if places != "absolute":  # of which transformers has no more code, and drops the tensors
+        problem = f"{folder}: position_embedding_type: found {places}, expected absolute"
+        raise DataError("weights", [problem])
     options = {"config": config, "dtype": "float32", **options}
     network, found = architecture.from_pretrained(
         folder,
@@ -189,11 +193,12 @@ def stock_config(config_class, weights, published, run, sizes):
     if found != config_class.model_type:
         problem = f"{weights}: model_type: found {found}, expected {config_class.model_type}"
         raise DataError("weights", [problem])
-    parts = {
-        key: {**values.get(key, {}), **sizes[key]}
-        for key in config_class.sub_configs
-        if key in sizes
-    }
+    parts = {}
+    for key in config_class.sub_configs:
+        # Old files hold a part under two names, of which the longer one counts.
+        own = values.get(f"{key}_dict") or values.get(key) or {}
+        parts |= {key: {**own, **sizes.get(key, {})}} if own or key in sizes else {}
+    values = {key: value for key, value in values.items() if not key.endswith("_config_dict")}
     return config_class.from_dict({**values, **sizes, **parts})
 
 

@@ -22,6 +22,7 @@ from .base import Edge, Tokens
 from .folders import folder_of
 from .inputs import own_inputs
 from .regions import additive_mask, check_fits, run_needs, tokenizer_folder
+from .released import print_labels
 from .stock import (
     CLASSES,
     MOST_TOKENS,
@@ -203,6 +204,8 @@ class Text(StockModel):
                 family.network, folder_of(weights), config, family.heads, fresh
             )
             print(self.report)
+            if not self.report.missing:
+                print_labels(weights)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
