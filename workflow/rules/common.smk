@@ -285,8 +285,10 @@ def model_stem(wildcards):
 
 
 def stem_models():
-    """Models of the run that start with a convolutional stem."""
-    return [model for model in config["models"] if has_stem(config, model)]
+    """Models of the run that start with a convolutional stem, or read its frozen features."""
+    frozen = frozen_models()
+    reading = [m for m in frozen if EXTRACTORS.attribute(frozen[m], "stem", False)]
+    return [m for m in config["models"] if has_stem(config, m) or m in reading]
 
 
 def stem_facts(wildcards):

@@ -60,7 +60,7 @@ def introduction(config, stem, stem_models, frozen):
     """Paragraphs on what the run is, with what a reader must know to judge its numbers.
 
     stem : facts of the stem's pretraining, or None; stem_models : models that start from it, or
-    with an untrained one; frozen : {model: extractor it reads}
+    with an untrained one, or read its frozen features; frozen : {model: extractor it reads}
     """
     dataset = config["dataset"]["kind"]
     data = (
