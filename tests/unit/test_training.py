@@ -261,6 +261,9 @@ def test_an_objective_that_does_not_train_what_is_asked_is_an_error(data):
     with pytest.raises(DataError, match="found classification, but clip_scratch is to tell"):
         check_objective(new_model(data, "clip_scratch"), classes, settings())
     check_objective(new_model(data, "clip_scratch"), classes, asked)
+    classes.samples = classes.samples.assign(split="test")
+    with pytest.raises(DataError, match=r"split train: no samples.*\n.*split val: no samples"):
+        check_objective(new_model(data, "clip_scratch"), classes, asked)
     with pytest.raises(DataError, match="per_class: found 2, but the data set has classes"):
         training_rows(classes, 2)
 

@@ -48,12 +48,6 @@ def trained_models():
     return [model for model in config["models"] if config["variants"][model]["train"]]
 
 
-def is_for_training():
-    """Whether the splits must allow training: of labels 0 and 1 also before there are models."""
-    waiting = not config["models"] and task_of(config) == "binary"
-    return waiting or bool(trained_models())
-
-
 def used_models():
     """Models of the run that are used as their weights are."""
     return [model for model in config["models"] if not config["variants"][model]["train"]]

@@ -79,7 +79,7 @@ rule build_samples:
         sample=section("sample"),
         modalities=modalities_read(config),
         tasks=[task_of(config)] if config["models"] else [],
-        trained=is_for_training(),
+        trained=not config["models"] or bool(trained_models()),
     script:
         "../../scripts/build_samples.py"
 

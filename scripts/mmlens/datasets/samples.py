@@ -215,7 +215,7 @@ def check_rows(frame, reading, modalities, problems):
 
 
 def check_splits(frame, splits, task, trained, problems):
-    """Append a problem per split that is unknown, or has too little to train and evaluate."""
+    """Append a problem per split that is unknown and, for binary labels, empty or of one label."""
     if (task != "binary" or not trained) and frame.empty:
         problems.append("no samples; nothing of the data set is left to use")
     if not splits:
@@ -229,12 +229,6 @@ def check_splits(frame, splits, task, trained, problems):
         if len(labels) < 2:
             found = f"only label {labels.pop()}" if labels else "no samples"
             problems.append(f"split {split}: {found}; training and evaluation need both labels")
-    for split in ("train", "val") if task != "binary" and trained else ():
-        if not (frame["split"] == split).any():
-            problems.append(
-                f"split {split}: no samples, but models of the run are trained on them; set "
-                "dataset.split, or train: false in variants"
-            )
 
 
 def choose(frame, sample, task, seed, problems):

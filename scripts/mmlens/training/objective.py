@@ -15,6 +15,12 @@ def check_objective(model, data, settings):
     problems = []
     contrastive, task = settings["objective"] == "contrastive", task_of(data.samples)
     answers = task == "answers"
+    problems += [
+        f"split {split}: no samples to train {model.name} with; set dataset.split, or train: false "
+        "in variants"
+        for split in ("train", "val")
+        if not len(data.split(split))
+    ]
     if task == "classes" and not contrastive:
         problems.append(
             f"training.objective: found {settings['objective']}, but {model.name} is to tell "
