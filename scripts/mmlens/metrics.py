@@ -7,6 +7,15 @@ sorting of the scores. That is what makes a thousand cluster-bootstrap resamples
 import numpy as np
 
 
+def as_text(value, digits):
+    """`value` with so many digits, or with more where it is below 1 and would read as 1."""
+    text = f"{value:.{digits}f}"
+    while float(text) == 1 > value:
+        digits += 1
+        text = f"{value:.{digits}f}"
+    return text
+
+
 def auroc(y_true, y_score, weights=None):
     """Area under the ROC curve: P(score of a positive > score of a negative), ties count half.
 

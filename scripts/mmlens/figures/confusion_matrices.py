@@ -4,7 +4,7 @@ import numpy as np
 import seaborn as sns
 
 from ..metrics import confusion
-from .style import label, panels
+from .style import label, panels, wrapped
 
 
 def confusion_matrices(predictions):
@@ -23,7 +23,6 @@ def confusion_matrices(predictions):
             shares, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis,
             square=True,
         )  # fmt: skip
-        axis.set(
-            title=f"{label(model)}, seed {seed}", xlabel="predicted label", ylabel="true label"
-        )
+        title = wrapped(f"{label(model)}, seed {seed}")
+        axis.set(title=title, xlabel="predicted label", ylabel="true label")
     return figure

@@ -5,9 +5,10 @@ import matplotlib.pyplot as plt
 from .style import BASELINES, colours, label
 
 TITLES = {
-    "positive": "positive: most relevant removed first",
-    "negative": "negative: least relevant removed first",
+    "positive": "positive:\nmost relevant removed first",
+    "negative": "negative:\nleast relevant removed first",
 }
+TOKENS = {"image": "image tokens", "text": "words"}
 
 
 def perturbation_curves(curves, title, score="probability"):
@@ -21,7 +22,7 @@ def perturbation_curves(curves, title, score="probability"):
     figure, axes = plt.subplots(
         len(modalities),
         2,
-        figsize=(8.5, 3.1 * len(modalities)),
+        figsize=(8.5, 3.3 * len(modalities)),
         squeeze=False,
         sharex=True,
         sharey="row",
@@ -51,7 +52,7 @@ def perturbation_curves(curves, title, score="probability"):
                 )
             axis.set(
                 title=f"{modality}, {TITLES[direction]}",
-                xlabel=f"share of {'patches' if modality == 'image' else 'words'} removed",
+                xlabel=f"share of {TOKENS[modality]} removed",
             )
         row[0].set_ylabel(f"mean {score} of the\npredicted class")
     handles, names = axes[0, 0].get_legend_handles_labels()

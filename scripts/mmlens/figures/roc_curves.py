@@ -3,8 +3,10 @@
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from ..metrics import auroc
+from ..metrics import as_text, auroc
 from .style import colours, label, panels
+
+LINE = 0.15  # inches of a line of the legend
 
 
 def roc_curves(predictions, samples):
@@ -18,8 +20,9 @@ def roc_curves(predictions, samples):
     if "group_stratum" in samples:
         stratum = test["sample_id"].map(samples.set_index("sample_id")["group_stratum"])
         groups |= {value: (stratum == value).to_numpy() for value in sorted(stratum.unique())}
-    palette = colours(list(dict.fromkeys(test["model"])))
-    figure, axes = panels(len(groups), height=3.6)
+    models = list(dict.fromkeys(test["model"]))
+    palette = colours(models)
+    figure, axes = panels(len(groups), height=3.4 + LINE * len(models))
     for axis, (name, mask) in zip(axes, groups.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
         for (model, seed), run in test[mask].groupby(["model", "seed"], sort=False):
@@ -31,7 +34,7 @@ def roc_curves(predictions, samples):
                 y,
                 "-" if first else "--",
                 color=palette[model],
-                label=f"{label(model)} {area:.4f}" if first else None,
+                label=f"{label(model)} {as_text(area, 4)}" if first else None,
             )
         count = int(mask.sum() / test.groupby(["model", "seed"]).ngroups)
         axis.set(
@@ -40,5 +43,11 @@ def roc_curves(predictions, samples):
             ylabel="true positive rate",
             aspect="equal",
         )
-        axis.legend(fontsize="x-small", loc="lower right", title="AUROC, first seed")
+        # Below the panel: inside, many models would hide the curves.
+        axis.legend(
+            fontsize="x-small",
+            title="AUROC, first seed",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+        )
     return figure

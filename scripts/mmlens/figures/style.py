@@ -1,5 +1,7 @@
 """Look of all figures, and saving them in both formats."""
 
+import textwrap
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,15 +12,17 @@ import seaborn as sns
 from ..files import atomic
 
 BASELINES = ("random", "centre_prior")
+DISTINCT = 10  # colours of the palette for the colour-blind, which then begins again
 # Fixed ids and no date: the same figure is the same file.
 matplotlib.rcParams["svg.hashsalt"] = "mmlens"
 sns.set_theme(context="paper", style="whitegrid", rc={"figure.dpi": 110, "legend.frameon": False})
 
 
 def colours(names):
-    """{name: colour}; baselines are grey so that methods stand out."""
+    """{name: colour}, no two alike; baselines are grey so that methods stand out."""
     others = [name for name in names if name not in BASELINES]
-    palette = dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))
+    kind = "colorblind" if len(others) <= DISTINCT else "husl"
+    palette = dict(zip(others, sns.color_palette(kind, len(others)), strict=True))
     greys = dict(zip(BASELINES, ("0.35", "0.65"), strict=True))
     return palette | {name: greys[name] for name in names if name in BASELINES}
 
@@ -26,6 +30,11 @@ def colours(names):
 def label(name):
     """A registry name as words."""
     return name.replace("_", " ")
+
+
+def wrapped(text, width=24):
+    """A title in lines of at most so many characters, so that it stays over its panel."""
+    return textwrap.fill(text, width)
 
 
 def panels(count, columns=3, width=3.2, height=2.7):

@@ -1,6 +1,6 @@
 """Training curves: loss and the validation metric per epoch."""
 
-from .style import label, panels
+from .style import label, panels, wrapped
 
 # Of each kind of training, by its column of the history.
 METRICS = {
@@ -12,6 +12,8 @@ METRICS = {
 
 def training_curves(histories):
     """One panel per model: the validation metric (left axis) and training loss (right axis).
+
+    Epochs are marked, so that one alone is seen.
 
     histories : {(model, seed): DataFrame with epoch, train_loss and one of METRICS, of which the
         first one is shown}
@@ -25,10 +27,12 @@ def training_curves(histories):
         for position, (seed, history) in enumerate(runs.items()):
             style = ("-", "--", ":", "-.")[position % 4]
             metric = next(name for name in METRICS if name in history)
-            axis.plot(history["epoch"], history[metric], style, color="C0", label=f"seed {seed}")
-            right.plot(history["epoch"], history["train_loss"], style, color="C3", alpha=0.6)
+            drawn = {"linestyle": style, "marker": "."}
+            axis.plot(history["epoch"], history[metric], color="C0", label=f"seed {seed}", **drawn)
+            right.plot(history["epoch"], history["train_loss"], color="C3", alpha=0.6, **drawn)
         shown, limits = METRICS[metric]
-        axis.set(title=label(model), xlabel="epoch", ylim=limits)
+        last = max(history["epoch"].max() for history in runs.values())
+        axis.set(title=wrapped(label(model)), xlabel="epoch", xlim=(0.5, last + 0.5), ylim=limits)
         axis.set_ylabel(shown, color="C0")
         right.set_ylabel("training loss", color="C3")
         axis.xaxis.get_major_locator().set_params(integer=True)
