@@ -33,7 +33,7 @@ shown = {
     "groups": tables.group_table(comparison),
     **frames,
 }
-findings = model_findings(comparison)
+findings = model_findings(comparison, params.task)
 if inputs.perturbation:  # of a run that explains decisions
     perturbation = read(inputs.perturbation[0])
     modality = "image" if "image" in set(perturbation["modality"]) else "text"
@@ -55,7 +55,9 @@ figures = [
 stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
 content = {
     "title": f"mmlens: comparison of run {config['run']}",
-    "paragraphs": introduction(config, stem, params.stem_models, params.frozen),
+    "paragraphs": introduction(
+        config, stem, params.stem_models, params.frozen, bool(inputs.perturbation)
+    ),
     "findings": findings,
     "tables": [
         tables.Shown.of(title, note, shown[name], file)

@@ -6,7 +6,7 @@ from conftest import ROOT
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import render_html, render_markdown
 from mmlens.report.tables import Shown, perturbation_table
-from mmlens.report.texts import explanation_findings, origins
+from mmlens.report.texts import explanation_findings, introduction, origins
 
 TEMPLATE = ROOT / "scripts/mmlens/report/page.html.j2"
 
@@ -48,8 +48,16 @@ def test_model_sentences_follow_from_the_interval():
         (0.45, 0.55, "not separable from chance"),
         (0.3, 0.4, "worse than chance"),
     ):
-        (sentence,) = model_findings(comparison(low, high))
+        (sentence,) = model_findings(comparison(low, high), "binary")
         assert sentence.endswith(f"{verdict}.")
+
+
+def test_accuracies_have_the_name_of_their_task():
+    row = {"model": "m", "seeds": "0", "subset": "all", "n": 50, "accuracy": 0.5}
+    table = pd.DataFrame([{**row, "accuracy_low": 0.4, "accuracy_high": 0.99999}])
+    for task, name in (("answers", "VQA accuracy"), ("classes", "top-1 accuracy")):
+        (sentence,) = model_findings(table, task)
+        assert sentence == f"m, seed 0: {name} 0.500 [0.400, 0.99999] (n = 50)."
 
 
 def test_a_method_is_better_only_if_its_interval_is_below_randoms():
@@ -88,6 +96,13 @@ def test_a_model_at_chance_explains_a_method_at_chance():
     assert "not better than chance" in why
 
 
+def test_methods_with_one_reason_share_a_sentence():
+    areas = {f"{name}__all": (50, 52) for name in ("random", "rollout", "relevance")}
+    found = verdicts(perturbation(**areas), comparison(0.45, 0.55))
+    _, sentence = explanation_findings(found)
+    assert "rollout, relevance not separable: the model is not better than chance" in sentence
+
+
 def test_text_from_data_is_escaped():
     evil = "<script>alert(1)</script>|"
     table = Shown.of("T", "note", pd.DataFrame({"a": [evil], "b": [0.123456]}), "t.csv")
@@ -121,9 +136,45 @@ def test_the_report_says_what_every_model_started_from():
     }
     assert origins(config) == [
         "Trained from scratch in this run, on its data alone: a, b.",
-        "Trained further in this run: c from you/cc at v1.",
-        "Not trained in this run, but used as the weights are: d with some/folder.",
+        "Trained further in this run: c (weights: you/cc at v1).",
+        "Not trained in this run, but used as the weights are: d (weights: some/folder).",
     ]
     assert origins({**config, "models": ["a"]}) == [
         "Trained from scratch in this run, on its data alone: a."
     ]
+
+
+def test_models_of_one_source_are_named_together_and_copies_as_such():
+    tuned = {"weights": "cc", "train": True}
+    config = {
+        "models": ["a", "b", "c"],
+        "variants": {"a": tuned, "b": {**tuned, "weights": "copy"}, "c": tuned},
+        "weights": {"cc": {"hub": "you/cc"}, "copy": {"url": "there/x.bin", "path": "x.bin"}},
+    }
+    (sentence,) = origins(config)
+    assert sentence.endswith(
+        ": a, c (weights: you/cc); b (weights: x.bin in place of there/x.bin)."
+    )
+
+
+def test_the_introduction_says_only_what_the_run_did():
+    variant = {"weights": None, "train": True}
+    config = {
+        "dataset": {"kind": "coco", "root": "r"},
+        "models": ["a", "b", "c"],
+        "variants": {
+            "a": {**variant, "captions": True},
+            "b": {**variant, "captions": False},
+            "c": {**variant, "captions": False},
+        },
+        "weights": {},
+        "captions": {"enabled": True, "model": "blip"},
+        "explain": {"samples": 10, "split": "test"},
+        "perturbation": {"protocol": "default"},
+    }
+    frozen = {"a": "clip", "b": "resnet", "c": "clip"}
+    _, models = introduction(config, None, [], frozen, explained=False)
+    assert "extractor clip are read by a, c. " in models
+    assert models.endswith("by blip, is read by a.")
+    *_, last = introduction(config, None, [], frozen, explained=True)
+    assert last.startswith("Explanations are of the predicted class, on 10 samples")

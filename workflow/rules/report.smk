@@ -80,6 +80,7 @@ rule write_report:
         runtime=10,
     params:
         config=untracked_config(),
+        task=task_of(config),
         frozen=frozen_models(),
         stem_models=stem_models(),
     script:

@@ -2,19 +2,26 @@
 
 import pandas as pd
 
+from ..metrics import as_text
+
 
 def number(value, low, high, digits=3):
     """A value with its interval as text."""
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{as_text(value, digits)} [{as_text(low, digits)}, {as_text(high, digits)}]"
 
 
-def model_findings(comparison):
+ACCURACY = {"answers": "VQA accuracy", "classes": "top-1 accuracy"}
+
+
+def model_findings(comparison, task):
     """One sentence per model and seed: AUROC against chance, on all samples and per stratum.
 
-    For answers, of which chance is nearly 0, the VQA accuracy.
+    For answers and classes, of which chance is nearly 0, the accuracy.
+
+    task : binary, answers or classes
     """
-    if "auroc" not in comparison:
-        return answer_findings(comparison)
+    if task != "binary":
+        return accuracy_findings(comparison, ACCURACY[task])
     sentences = []
     for (model, seeds), rows in comparison.groupby(["model", "seeds"], sort=False):
         shown = rows[~rows["subset"].str.contains("=")]
@@ -33,11 +40,11 @@ def model_findings(comparison):
     return sentences
 
 
-def answer_findings(comparison):
-    """One sentence per model and seed: VQA accuracy with its interval."""
+def accuracy_findings(comparison, name):
+    """One sentence per model and seed: accuracy, called `name`, with its interval."""
     overall = comparison[comparison["subset"] == "all"]
     return [
-        f"{row.model}, seed {row.seeds}: VQA accuracy "
+        f"{row.model}, seed {row.seeds}: {name} "
         f"{number(row.accuracy, row.accuracy_low, row.accuracy_high)} (n = {row.n})."
         for row in overall.itertuples()
     ]

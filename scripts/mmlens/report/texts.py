@@ -3,15 +3,15 @@
 NOTES = {
     "comparison": (
         "Models",
-        "Test split; the threshold was chosen on validation. Brackets: 95% cluster-bootstrap "
-        "intervals over whole quads (images where there are no quads).",
+        "Test split; for two labels the threshold was chosen on validation. Brackets: 95% "
+        "cluster-bootstrap intervals over whole quads (images where there are no quads).",
         "comparison.csv",
     ),
     "verdicts": (
         "Explanations against random",
-        "Image patches (words, in a run without images), most relevant removed first, probability "
-        "of the predicted class. Better than random: the interval of the area lies wholly below "
-        "that of random orders.",
+        "Image tokens (patches or regions; words, in a run without images), most relevant removed "
+        "first, probability of the predicted class. Better than random: the interval of the area "
+        "lies wholly below that of random orders.",
         "perturbation_auc.csv",
     ),
     "perturbation": (
@@ -56,11 +56,12 @@ NOTES = {
 }
 
 
-def introduction(config, stem, stem_models, frozen):
+def introduction(config, stem, stem_models, frozen, explained):
     """Paragraphs on what the run is, with what a reader must know to judge its numbers.
 
     stem : facts of the stem's pretraining, or None; stem_models : models that start from it, or
-    with an untrained one, or read its frozen features; frozen : {model: extractor it reads}
+    with an untrained one, or read its frozen features; frozen : {model: extractor it reads};
+    explained : whether decisions are explained
     """
     dataset = config["dataset"]["kind"]
     data = (
@@ -78,25 +79,34 @@ def introduction(config, stem, stem_models, frozen):
         )
     elif stem_models:
         models.append(f"{listed(stem_models)}: the convolutional stem starts untrained.")
-    for model, extractor in frozen.items():
-        models.append(f"{model} reads the cached features of the extractor {extractor}.")
+    for extractor, readers in grouped(frozen).items():
+        models.append(
+            f"Cached features of the extractor {extractor} are read by {listed(readers)}."
+        )
     captions = config["captions"]
     if captions["enabled"]:
-        data += f" Each text is followed by a caption of its image by {captions['model']}."
-    protocol = config["perturbation"]["protocol"]
+        readers = [model for model in config["models"] if config["variants"][model]["captions"]]
+        models.append(
+            f"Each text followed by a caption of its image, by {captions['model']}, is read by "
+            f"{listed(readers) or 'none'}."
+        )
+    return [data, " ".join(models), *([explanations(config, stem_models)] if explained else [])]
+
+
+def explanations(config, stem_models):
+    """What is explained and how it is tested; stem_models as in `introduction`."""
     surroundings = (
         "; a patch's features also carry some of its surroundings, because the stem's receptive "
         "field is 62 pixels."
         if stem_models
         else "."
     )
-    return [
-        data,
-        " ".join(models),
+    return (
         f"Explanations are of the predicted class, on {config['explain']['samples']} samples of "
-        f"the split {config['explain']['split']}. Perturbation removes patches or words at the "
-        f"input of the transformer layers (protocol {protocol}){surroundings}",
-    ]
+        f"the split {config['explain']['split']}. Perturbation removes image tokens (patches or "
+        "regions) or words at the input of the transformer layers (protocol "
+        f"{config['perturbation']['protocol']}){surroundings}"
+    )
 
 
 def origins(config):
@@ -110,19 +120,35 @@ def origins(config):
     if scratch:
         sentences.append(f"Trained from scratch in this run, on its data alone: {listed(scratch)}.")
     if tuned:
-        from_what = "; ".join(f"{model} from {source[model]}" for model in tuned)
-        sentences.append(f"Trained further in this run: {from_what}.")
+        sentences.append(f"Trained further in this run: {by_source(tuned, source)}.")
     if used:
-        with_what = "; ".join(f"{model} with {source[model]}" for model in used)
-        sentences.append(f"Not trained in this run, but used as the weights are: {with_what}.")
+        used_as = by_source(used, source)
+        sentences.append(f"Not trained in this run, but used as the weights are: {used_as}.")
     return sentences
+
+
+def by_source(models, source):
+    """Models with what they started from, one part per source."""
+    parts = grouped({model: source[model] for model in models})
+    return "; ".join(f"{listed(names)} (weights: {place})" for place, names in parts.items())
+
+
+def grouped(values):
+    """{value: names that have it} of {name: value}, both in order of appearance."""
+    groups = {}
+    for name, value in values.items():
+        groups.setdefault(value, []).append(name)
+    return groups
 
 
 def start_of(config, weights):
     """Where weights are from, given by the name of an entry of section weights or a path."""
     entry = config["weights"].get(weights, {"path": weights})
     version = f" at {entry['revision']}" if "revision" in entry else ""
-    return next(entry[key] for key in ("hub", "url", "path") if key in entry) + version
+    published = next((entry[key] + version for key in ("hub", "url") if key in entry), None)
+    if "path" not in entry:
+        return published
+    return entry["path"] + (f" in place of {published}" if published else "")
 
 
 def listed(names):
@@ -140,9 +166,10 @@ def explanation_findings(verdicts, modality="image"):
         better = rows.loc[rows["verdict"] == "better than random", "method"].tolist()
         sentences.append(
             f"{model}, seed {seed}, {modality}: better than random orders are "
-            f"{', '.join(better) or 'none'} of {len(rows)} methods."
+            f"{listed(better) or 'none'} of {len(rows)} methods."
         )
-        for row in rows[rows["verdict"] != "better than random"].itertuples():
-            why = f"{row.method} {row.verdict}: {row.why}"
-            sentences.append(f"{model}, seed {seed}, {modality}: {why}.")
+        others = rows[rows["verdict"] != "better than random"]
+        for (verdict, why), alike in others.groupby(["verdict", "why"], sort=False):
+            what = f"{listed(alike['method'])} {verdict}: {why}"
+            sentences.append(f"{model}, seed {seed}, {modality}: {what}.")
     return sentences
