@@ -135,13 +135,13 @@ class Model(nn.Module, ABC):
         side = None if cls.frozen or "image" not in cls.modalities else settings["image_size"]
         return own_inputs(tokenizer, side, max_length)
 
-    @abstractmethod
     def embed_text(self, batch):
-        """Tokens of the words."""
+        """Tokens of the words, of a model that reads them."""
+        raise NotImplementedError(f"{self.name} reads no words")
 
-    @abstractmethod
     def embed_image(self, batch):
-        """Tokens of the patches or regions."""
+        """Tokens of the patches or regions, of a model that reads images."""
+        raise NotImplementedError(f"{self.name} reads no images")
 
     @abstractmethod
     def encode(self, tokens):

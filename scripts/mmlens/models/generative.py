@@ -81,7 +81,6 @@ class Generative(nn.Module):
         self.answer_ids = self.first_tokens()
         self.examples = []
         self.network, self.report = load_network(AutoModelForImageTextToText, folder, dtype=dtype)
-        print(self.report)
         if self.network.config.is_encoder_decoder:
             problem = f"{folder}: has an encoder and a decoder; expected a decoder alone"
             raise DataError("variants", [problem])

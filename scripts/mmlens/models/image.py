@@ -8,7 +8,6 @@ from .base import Edge
 from .folders import folder_of
 from .layers import PATCH
 from .regions import additive_mask
-from .released import print_labels
 from .stock import (
     CLASSES,
     StockModel,
@@ -190,9 +189,6 @@ class Image(StockModel):
             self.network, self.report = load_network(
                 self.kind.architecture, folder_of(weights), config, HEADS, fresh
             )
-            print(self.report)
-            if not self.report.missing:
-                print_labels(weights)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
@@ -210,9 +206,6 @@ class Image(StockModel):
     def use_attention(self, implementation):
         if self.kind.edges(self):
             super().use_attention(implementation)
-
-    def embed_text(self, batch):
-        raise NotImplementedError(f"{self.name} reads no words")
 
     def embed_image(self, batch):
         """Tokens of the patches, after a class token, or of the cells of the last feature map."""

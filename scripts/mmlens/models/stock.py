@@ -12,7 +12,7 @@ from ..table import DataError
 from .base import Tokens
 from .folders import SETTINGS, folder_of, is_export, settings_beside
 from .inputs import InputSpec, own_inputs
-from .released import LoadReport, ReleasedModel
+from .released import LoadReport, ReleasedModel, print_labels
 
 CLASSES = 2  # of a binary head, whose logit is the difference of their scores
 MOST_TOKENS = 128  # of a text, where nothing else is asked for
@@ -81,6 +81,8 @@ def check_geometry(weights, geometry, image_size):
 def load_network(architecture, folder, config=None, heads=(), fresh=(), **options):
     """A stock network with the weights of a checkpoint, and the `LoadReport` of what it held.
 
+    The report is printed too, with the names of the labels that a head was read for.
+
     Parameters
     ----------
     architecture : class of transformers
@@ -134,7 +136,11 @@ def load_network(architecture, folder, config=None, heads=(), fresh=(), **option
             state[name].copy_(own[name])
     names = tuple(name for name in state if name not in set(lacking))
     unexpected = (*sorted(found["unexpected_keys"]), *(n for n in lacking if n not in missing))
-    return network, LoadReport(str(folder), names, {}, unexpected, lacking)
+    report = LoadReport(str(folder), names, {}, unexpected, lacking)
+    print(report)
+    if heads and not lacking:
+        print_labels(folder)
+    return network, report
 
 
 def check_checkpoint(folder):

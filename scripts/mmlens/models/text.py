@@ -22,7 +22,6 @@ from .base import Edge, Tokens
 from .folders import folder_of
 from .inputs import own_inputs
 from .regions import additive_mask, check_fits, run_needs, tokenizer_folder
-from .released import print_labels
 from .stock import (
     CLASSES,
     MOST_TOKENS,
@@ -203,9 +202,6 @@ class Text(StockModel):
             self.network, self.report = load_network(
                 family.network, folder_of(weights), config, family.heads, fresh
             )
-            print(self.report)
-            if not self.report.missing:
-                print_labels(weights)
 
     @classmethod
     def input_spec(cls, settings, tokenizer, max_length=None):
@@ -238,9 +234,6 @@ class Text(StockModel):
         """Tokens of the words, each with its place in the text."""
         values = self.family.embed(self.trunk, batch.input_ids)
         return Tokens(values, batch.text_valid, batch.text_content)
-
-    def embed_image(self, batch):
-        raise NotImplementedError(f"{self.name} reads no images")
 
     def encode(self, tokens):
         text = tokens["text"]
