@@ -217,7 +217,8 @@ def make(folder, texts):
     small_checkpoints(folder)
     small_captioner(folder / "captioner")
     bert = save_text(folder / "bert", "bert", texts=texts, max_position_embeddings=LENGTH)
-    save_vilbert(folder / "vilbert", bert.config.vocab_size)
+    for source in ("hub", "facebook"):
+        save_vilbert(folder / f"vilbert_{source}", bert.config.vocab_size)
     save_visual_bert(folder / "visual_bert", bert.config.vocab_size)
     save_clip(folder / "clip")
     save_siglip(folder / "siglip", words=words)
