@@ -4,8 +4,6 @@ import json
 import shutil
 
 import pytest
-
-selenium = pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 

@@ -9,8 +9,6 @@ from mmlens.training import loop
 from mmlens.training.adapters import add_adapters, merge_adapters
 from mmlens.weights import load_weights, save_weights
 
-pytest.importorskip("peft", reason="peft is not installed (optional dependency of training.lora)")
-
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["query", "value"], "whole": ["head"]}
 
 

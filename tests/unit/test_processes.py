@@ -1,6 +1,5 @@
 """Two processes that train one model: the gradients and weights of one process."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -11,11 +10,6 @@ from training_data import TOGETHER, joint_gradient, new_model, write_data
 
 from mmlens.training.loop import train
 from mmlens.training.processes import ALONE, Processes
-
-needs_accelerate = pytest.mark.skipif(
-    importlib.util.find_spec("accelerate") is None,
-    reason="accelerate is not installed (optional dependency of training.processes)",
-)
 
 
 def run_two(*arguments):
@@ -43,7 +37,6 @@ def test_one_process_exchanges_nothing():
     assert ALONE.gather("record") == ["record"]
 
 
-@needs_accelerate
 def test_two_processes_have_the_gradient_and_the_weights_of_one(tmp_path):
     data = write_data(tmp_path / "data")
     done = run_two(tmp_path / "data", tmp_path / "state.pt", tmp_path / "found.pt")
@@ -65,7 +58,6 @@ def test_two_processes_have_the_gradient_and_the_weights_of_one(tmp_path):
 
 
 @pytest.mark.slow
-@needs_accelerate
 def test_two_processes_continue_where_one_of_them_was_told_to_end(tmp_path):
     write_data(tmp_path / "data")
     done = run_two(tmp_path / "data", tmp_path / "state.pt", tmp_path / "found.pt")
