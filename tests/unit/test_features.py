@@ -1,83 +1,32 @@
-"""Extractors, their cache and its reader, with small checkpoints in the real formats."""
+"""Extractors, with small checkpoints in the real formats: geometry, features and weights."""
 
 import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import SHARED
+from feature_runs import COUNT, images, noise, read, reader, run, samples_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models import ResNet152_Weights, resnet152
-from transformers import (
-    AutoImageProcessor,
-    CLIPVisionModelWithProjection,
-)
+from transformers import AutoImageProcessor
 
 from mmlens.features import get_extractor, list_extractors
 from mmlens.features.base import Geometry
 from mmlens.features.boxes import patch_boxes
-from mmlens.features.extract import extract
 from mmlens.features.lxmert_rows import read_tsv
-from mmlens.features.reader import FeatureReader
 from mmlens.features.vg_detector import detect
-from mmlens.files import sha256_file, write_json
 from mmlens.models.inputs import read_pixels
 from mmlens.models.layers import Stem
-from mmlens.table import DataError, write_parquet
+from mmlens.table import DataError
 from mmlens.weights import save_weights
 
+__all__ = ["images"]
+
 torch.set_num_threads(1)
-COUNT = 7
-
-
-def noise(seed, width, height):
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Image.fromarray(values)
-
-
-def samples_of(paths):
-    sizes = [Image.open(path).size for path in paths]
-    return pd.DataFrame(
-        {
-            "image": [str(path) for path in paths],
-            "image_sha256": [sha256_file(path) for path in paths],
-            "width": [width for width, _ in sizes],
-            "height": [height for _, height in sizes],
-        }
-    )
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Paths of COUNT small images of different sizes."""
-    folder = tmp_path / "img"
-    folder.mkdir()
-    paths = [folder / f"{k}.png" for k in range(COUNT)]
-    for k, path in enumerate(paths):
-        noise(k, 60 + 7 * k, 90 - 5 * k).save(path)
-    return paths
-
-
-def run(samples, cache, extractor, **changes):
-    settings = {"dtype": "float32", "shard": 3, "batch_size": 2, "threads": 2}
-    settings |= {"keep_decoded": True, "device": "cpu", **changes}
-    return extract(samples, extractor, cache=cache, **settings)
-
-
-def reader(folder, index, facts):
-    write_parquet(folder / "index.parquet", index)
-    write_json(folder / "facts.json", facts)
-    return FeatureReader(folder / "index.parquet")
-
-
-def read(folder, samples, cache, extractor, **changes):
-    """The FeatureBatch of all samples after a run."""
-    found = reader(folder, *run(samples, cache, extractor, **changes))
-    return found.read(found.places_of(samples["image"]))
 
 
 # --- geometry: the same pixels as the published processors give
@@ -260,135 +209,6 @@ def test_stem_gives_the_patches_that_models_start_from(tmp_path, images):
     expected = maps.flatten(2).transpose(1, 2).numpy()
     assert np.allclose(found.features, expected, atol=1e-5)
     assert found.features.std() > 0.1
-
-
-# --- the cache
-
-
-class Counting:
-    """An extractor that counts the images it computes."""
-
-    def __init__(self, extractor):
-        self.extractor, self.seen = extractor, 0
-        self.extract_plain = extractor.extract
-        extractor.extract = self.extract
-
-    def extract(self, images):
-        self.seen += len(images)
-        return self.extract_plain(images)
-
-
-def test_second_run_computes_nothing_and_new_images_only_themselves(tmp_path, images):
-    samples = samples_of(images)
-    first = Counting(get_extractor("pixels", size=32))
-    before = read(tmp_path, samples[:5], tmp_path / "cache", first.extractor)
-    assert first.seen == 5
-    second = Counting(get_extractor("pixels", size=32))
-    after = read(tmp_path, samples, tmp_path / "cache", second.extractor)
-    assert second.seen == COUNT - 5
-    assert np.array_equal(after.features[:5], before.features)
-    third = Counting(get_extractor("pixels", size=32))
-    run(samples, tmp_path / "cache", third.extractor)
-    assert third.seen == 0
-
-
-def test_a_copy_of_an_image_is_found_by_its_content(tmp_path, images):
-    copy = tmp_path / "copy.png"
-    shutil.copy(images[0], copy)
-    run(samples_of(images), tmp_path / "cache", get_extractor("pixels", size=32))
-    again = Counting(get_extractor("pixels", size=32))
-    run(samples_of([copy]), tmp_path / "cache", again.extractor)
-    assert again.seen == 0
-
-
-def test_a_changed_setting_or_weight_has_a_cache_of_its_own(tmp_path, images, checkpoints):
-    samples = samples_of(images[:2])
-    folders = {
-        run(samples, tmp_path / "cache", get_extractor("pixels", **settings), dtype=dtype)[1][
-            "folder"
-        ]
-        for settings, dtype in (({}, "float32"), ({"size": 48}, "float32"), ({}, "float16"))
-    }
-    assert len(folders) == 3
-    changed = tmp_path / "clip"
-    shutil.copytree(checkpoints["clip"]["weights"], changed)
-    before = get_extractor("clip", weights=str(changed)).key()
-    model = CLIPVisionModelWithProjection.from_pretrained(changed)
-    with torch.no_grad():
-        model.vision_model.post_layernorm.bias += 1
-    model.save_pretrained(changed)
-    assert get_extractor("clip", weights=str(changed)).key() != before
-
-
-def test_a_changed_image_is_an_error_that_names_it(tmp_path, images):
-    samples = samples_of(images)
-    noise(99, 50, 50).save(images[1])
-    images[4].unlink()
-    with pytest.raises(DataError, match="2 problems") as caught:
-        run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
-    assert "1.png: changed since the samples table was built" in str(caught.value)
-    assert "4.png" in str(caught.value)
-    assert "--forcerun build_samples" in str(caught.value)
-
-
-def test_a_shard_without_its_keys_does_not_exist(tmp_path, images):
-    """What a kill leaves: arrays whose keys were not written yet."""
-    samples = samples_of(images)
-    extractor = get_extractor("pixels", size=32)
-    expected = read(tmp_path, samples, tmp_path / "cache", extractor)
-    folder = next((tmp_path / "cache").glob("pixels-*"))
-    (folder / "00002.parquet").unlink()
-    (folder / "00001.parquet").unlink()
-    (folder / "00001.boxes.npy").unlink()
-    again = Counting(get_extractor("pixels", size=32))
-    found = read(tmp_path, samples, tmp_path / "cache", again.extractor)
-    assert again.seen == COUNT - 3
-    assert np.array_equal(found.features, expected.features)
-
-
-def test_decoded_images_serve_the_next_extractor_of_equal_geometry(tmp_path, images, monkeypatch):
-    samples = samples_of(images)
-    run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
-    for path in images:  # nothing but the kept images can be read now
-        path.unlink()
-    other = get_extractor("pixels", size=32, patch=8)
-    batch = read(tmp_path, samples, tmp_path / "cache", other)
-    assert batch.features.shape == (COUNT, 16, 192)
-    with pytest.raises(DataError, match=f"{COUNT} problems"):
-        run(samples, tmp_path / "cache", get_extractor("pixels", size=32), dtype="float16",
-            keep_decoded=False)  # fmt: skip
-
-
-def test_result_does_not_depend_on_threads_or_shards(tmp_path, images, checkpoints):
-    samples = samples_of(images)
-    found = [
-        read(tmp_path, samples, tmp_path / f"cache{k}", get_extractor("pixels", size=32), **changes)
-        for k, changes in enumerate(({}, {"threads": 5}, {"shard": 100}, {"keep_decoded": False}))
-    ]
-    for other in found[1:]:
-        assert np.array_equal(other.features, found[0].features)
-
-
-def test_reader_maps_files_and_reads_rows_in_any_order(tmp_path, images):
-    samples = samples_of(images)
-    index, facts = run(samples, tmp_path / "cache", get_extractor("pixels", size=32))
-    found = reader(tmp_path, index, facts)
-    places = found.places_of(samples["image"])
-    assert set(places[:, 0]) == {0, 1, 2}
-    order = [5, 0, 6, 0, 3]
-    whole, some = found.read(places), found.read(places[order])
-    assert np.array_equal(some.features, whole.features[order])
-    assert np.array_equal(some.boxes, whole.boxes[order])
-
-
-def test_reader_names_images_without_features(tmp_path, images):
-    index, facts = run(samples_of(images[:2]), tmp_path / "cache", get_extractor("pixels"))
-    found = reader(tmp_path, index, facts)
-    with pytest.raises(DataError, match=r"6\.png: no features"):
-        found.places_of([str(images[0]), str(images[6])])
-    shutil.rmtree(facts["folder"])
-    with pytest.raises(DataError, match="--forcerun extract_features"):
-        FeatureReader(tmp_path / "index.parquet")
 
 
 # --- weights that cannot be used
