@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 DEMO = ROOT / "config/test/demo.yaml"
 
 torch.set_num_threads(1)
+# No test depends on how busy the machine is.
+settings.register_profile("mmlens", deadline=None)
+settings.load_profile("mmlens")
 
 
 def snakemake(*arguments, directory, environment=None, timeout=1200):

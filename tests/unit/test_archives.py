@@ -147,7 +147,6 @@ def test_what_is_no_archive(tmp_path):
 @settings(
     max_examples=40,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @example(1 - 1e-9)

@@ -259,9 +259,7 @@ GARBAGE = st.one_of(
 
 
 # The folder is shared by all examples, which write one file each over the last one.
-@settings(
-    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(GARBAGE, min_size=1, max_size=4))
 def test_random_lines_are_read_or_are_problems(root, lines):
     path = root / "garbage.jsonl"

@@ -210,9 +210,7 @@ def small_files():
         yield buffer.getvalue()
 
 
-@settings(
-    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(list(small_files())),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),

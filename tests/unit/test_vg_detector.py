@@ -77,7 +77,7 @@ def bilinear(image, scale, x, y):
     return upper * (1 - y) + lower * y
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0.4, 5), st.booleans())
 def test_resizing_interpolates_at_pixel_centres(height, width, scale, copy_last):
     image = noise(height, width).astype(np.float32)
