@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..models.base import Layout, Parallel
+from .layers import layers_of
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class AttentionMap:
     query, key : names of the streams (equal for self-attention)
     attention : (B, Q, K), mean over heads of A
     relevance : (B, Q, K), mean over heads of ReLU(G * A), with G = ds/dA
+    sensitivity : (B, Q, K), mean over heads of ReLU(G)
     heads, gradient : (B, H, Q, K) A and G themselves, kept only for the last map of each pair of
         streams, else None
     """
@@ -23,6 +25,7 @@ class AttentionMap:
     key: str
     attention: torch.Tensor
     relevance: torch.Tensor
+    sensitivity: torch.Tensor
     heads: torch.Tensor | None = None
     gradient: torch.Tensor | None = None
 
@@ -38,6 +41,8 @@ class Capture:
         tuple read the other streams as they were before any of them
     features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
+    layers : {modality: list of (H, AttentionMap)}, its tokens (B, N, D) after the layers that
+        `layers_of` names, and the self-attention of their stream in the same layer
     image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for
         a model without images
     boxes : (B, N, 4) of the image tokens (after the class token, if there is one), x1 y1 x2 y2 as
@@ -50,6 +55,7 @@ class Capture:
     steps: list
     features: dict
     embeddings: dict
+    layers: dict
     image: tuple | None
     boxes: torch.Tensor | None = None
 
@@ -88,6 +94,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         modules[modality] = named_module(model, modality, path)
     announced = [s.edges if isinstance(s, Parallel) else (s,) for s in model.edges()]
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
+    layers = layers_of(model)
+    watched += [module for of_stream in layers.values() for _, module in of_stream]
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
         batch = replace(batch, image=batch.image.detach().requires_grad_())
         tokens = model.embed(batch)
@@ -102,6 +110,10 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
             modality: token_features(model, layout, tokens, modality, outputs[module])
             for modality, module in modules.items()
         }
+        states = {
+            modality: layer_states(layers.get(span.stream, []), outputs, layout, tokens, modality)
+            for modality, span in layout.spans.items()
+        }
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
         inputs = [*maps, *features.values(), *embeddings.values(), batch.image]
@@ -113,6 +125,11 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     )
     last = {(e.query, e.key): e for step in announced for e in step}
     steps = [tuple(reduce_heads(e, *next(pairs), last) for e in step) for step in announced]
+    reduced = {
+        edge: found
+        for edges, step in zip(announced, steps, strict=True)
+        for edge, found in zip(edges, step, strict=True)
+    }
     return Capture(
         sample_ids=list(sample_ids),
         layout=layout,
@@ -120,6 +137,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         steps=steps,
         features={m: own_tokens(next(pairs), layout, tokens, m) for m in features},
         embeddings={m: next(pairs) for m in embeddings},
+        layers={m: [(h, reduced[e]) for e, h in found] for m, found in states.items()},
         image=next(pairs) if "image" in model.modalities else None,
         boxes=batch.boxes[batch.image_rows] if model.frozen else None,
     )
@@ -133,6 +151,7 @@ def reduce_heads(edge, attention, gradient, last):
         key=edge.key,
         attention=attention.mean(1),
         relevance=(attention * gradient).relu().mean(1),
+        sensitivity=gradient.relu().mean(1),
         heads=attention if keep else None,
         gradient=gradient if keep else None,
     )
@@ -149,6 +168,16 @@ def token_features(model, layout, tokens, modality, calls):
             f"one (batch, {own} or {stream} tokens, width) per forward pass"
         )
     return calls[0]
+
+
+def layer_states(layers, outputs, layout, tokens, modality):
+    """[(self-edge, tokens (B, N, D) of the modality after its layer)] of a stream's layers."""
+    states = []
+    for edge, module in layers:
+        output = outputs[module][edge.call]
+        output = output[0] if isinstance(output, tuple) else output
+        states.append((edge, own_tokens((output.detach(),), layout, tokens, modality)[0]))
+    return states
 
 
 def own_tokens(pair, layout, tokens, modality):

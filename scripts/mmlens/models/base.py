@@ -159,6 +159,21 @@ class Model(nn.Module, ABC):
     def grad_cam_layers(self):
         """{modality: module} whose output (B, N, D) Grad-CAM reads by default."""
 
+    def layer_of(self, edge):
+        """The module whose output is the state (B, N, D) of a self-edge's stream after its layer.
+
+        Here the innermost module around the map that is a layer by its class or stands in a list
+        of layers; modules that give a tuple have the state as its first item.
+        """
+        modules = dict(self.named_modules())
+        name = next(name for name, module in modules.items() if module is edge.module)
+        while name:
+            name = name.rpartition(".")[0]
+            above = modules[name.rpartition(".")[0]]
+            if isinstance(modules[name], RecomputedLayer) or isinstance(above, nn.ModuleList):
+                return modules[name]
+        raise ValueError(f"{self.name}: no layer around {type(edge.module).__name__}; add layer_of")
+
     def published_answers(self):
         """(linear layer, names), of a head that was read from a file: what its outputs stand for.
 

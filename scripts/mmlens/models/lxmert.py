@@ -138,6 +138,13 @@ class Lxmert(RegionModel):
             ]
         return edges
 
+    def layer_of(self, edge):
+        """Of an exchange, whose output has both streams, the end of the stream's own part."""
+        layer = super().layer_of(edge)
+        if not hasattr(layer, "lang_output"):
+            return layer
+        return layer.lang_output if edge.query == "text" else layer.visn_output
+
     def grad_cam_layers(self):
         """What the last exchange reads of each stream; the attention after it is shared."""
         encoder = self.network.lxmert.encoder
