@@ -47,6 +47,7 @@ with torch_device(params.device, params.torch_threads) as device:
         batch_size=settings["batch_size"],
         device=device,
         layers=settings["grad_cam_layers"].get(snakemake.wildcards.model),
+        arguments=settings["arguments"],
     )
     with torch.no_grad():
         tokens = model.embed(data.batch(torch.arange(len(data)), device))

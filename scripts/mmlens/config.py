@@ -174,6 +174,7 @@ def check_names(config):
     for key, registry, names in (
         ("dataset.kind", DATASETS, [config["dataset"]["kind"]]),
         ("methods", METHODS, config["methods"]),
+        ("explain.arguments", METHODS, config["explain"]["arguments"]),
         ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
         ("features.settings", EXTRACTORS, config["features"]["settings"]),
     ):
@@ -270,7 +271,19 @@ def check_values(config):
             "add them or set stem.pretrain: false"
         )
     problems += check_features(config) + check_vqa(dataset) + check_weights(config)
-    return problems + check_use(config)
+    return problems + check_arguments(config) + check_use(config)
+
+
+def check_arguments(config):
+    """Problems with the arguments of methods, whose decorators hold the schema of each."""
+    problems = []
+    for method, arguments in config["explain"]["arguments"].items():
+        if method in METHODS.names():
+            known = METHODS.attribute(method, "arguments", {})
+            schema = {"properties": known, "additionalProperties": False}
+            for error in errors_of(arguments, schema):
+                problems += describe(error, f"explain.arguments.{method}")
+    return problems
 
 
 def needs_stem(config):

@@ -46,7 +46,14 @@ torch.set_num_threads(1)
 KINDS = sorted(CONFIGS)
 TEXTS = ["a red ring and a blue ball", "the green ball", "Rings?  été 😀 ball", "ring"]
 IMAGE_SAVERS = {"vit": save_vit, "resnet": save_resnet}
-OF_ATTENTION = ("raw_attention", "rollout", "relevance", "attention_grad_cam")
+OF_ATTENTION = (
+    "raw_attention",
+    "rollout",
+    "relevance",
+    "attention_grad_cam",
+    "legrad",
+    "dsmi_grad",
+)
 kinds = pytest.mark.parametrize("kind", KINDS)
 images = pytest.mark.parametrize("kind", IMAGE_SAVERS)
 

@@ -73,13 +73,10 @@ def export_library(wildcards):
 
 
 def explanation_library(wildcards):
-    engine = [
-        f"explanation/{name}.py" for name in ("__init__", "capture", "explain", "propagation")
-    ]
-    engine += ["features/boxes.py"]
-    methods = implementations(METHODS, config["methods"])
+    engine = with_imports("explanation/explain.py")
+    methods = (with_imports(method) for method in implementations(METHODS, config["methods"]))
     perturbation = with_imports("perturbation/engine.py")
-    return torch_library([wildcards.model], *engine, *methods, *perturbation)
+    return torch_library([wildcards.model], *engine, *set().union(*methods), *perturbation)
 
 
 def extractor_library(*extractors):

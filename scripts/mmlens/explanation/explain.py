@@ -1,5 +1,7 @@
 """All requested methods on all requested samples, as rows of the attributions table."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,9 +10,12 @@ from ..features.boxes import patch_boxes
 from ..files import seed_from
 from . import METHODS
 from .capture import capture
+from .maps import Maps
 
 
-def explain(model, data, predicted, *, methods, draws, batch_size, device, layers=None):
+def explain(
+    model, data, predicted, *, methods, draws, batch_size, device, layers=None, arguments=None
+):
     """Attributions of all samples of `data`.
 
     Parameters
@@ -22,14 +27,16 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
     methods : names of the registry
     draws : number of random orders; the other methods have one draw
     layers : {modality: module path} for Grad-CAM, or None for the model's own choice
+    arguments : {method: keyword arguments}, of methods that have some
 
     Returns
     -------
     DataFrame, one row per sample, method and draw: sample_id, method, draw, target (class),
     image (list over patches, row by row, with grid_rows and grid_columns, or over regions, with
     boxes: x1 y1 x2 y2 of each as shares of the image, one after the other), tokens (words),
-    text (list over words), flags ("image constant", "text constant" where a map has one value
-    only, so that its order means nothing). A modality the model does not read has empty lists.
+    text (list over words), flags (see `flags`), facts (JSON {modality: {name: number}} of what a
+    method says of how well its map is defined, "" of most). A modality the model does not read has
+    empty lists.
     """
     records = []
     for chosen in torch.arange(len(data)).split(batch_size):
@@ -42,8 +49,9 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
         for name in methods:
             method = METHODS.get(name)
             for draw in range(draws if name == "random" else 1):
-                maps = method(seen, draw=draw) if name == "random" else method(seen)
-                maps = {m: values.detach().cpu().numpy() for m, values in maps.items()}
+                options = (arguments or {}).get(name, {})
+                found = method(seen, **({"draw": draw} if name == "random" else options))
+                maps = {m: values.detach().cpu().numpy() for m, values in found.items()}
                 for k, row in enumerate(chosen.tolist()):
                     own = {
                         m: maps[m][k][content[m][k]] if m in maps else np.zeros(0)
@@ -61,7 +69,8 @@ def explain(model, data, predicted, *, methods, draws, batch_size, device, layer
                             "boxes": own_boxes(boxes, content, k),
                             "tokens": data.words(row)[0] if "text" in maps else [],
                             "text": own["text"].astype(np.float32),
-                            "flags": flags(own),
+                            "flags": flags(own, found, k),
+                            "facts": facts(found, k),
                         }
                     )
     return pd.DataFrame(records)
@@ -92,10 +101,28 @@ def own_boxes(boxes, content, k):
     return boxes[k][shown[len(shown) - len(boxes[k]) :]].ravel()
 
 
-def flags(relevance):
-    """ "<modality> constant" for every map of more than one token that has one value only."""
+def flags(relevance, found, k):
+    """Why the maps of sample k mean nothing, by modality and separated by "; "; "" where they do.
+
+    "<modality> constant" for every map of more than one token that has one value only, so that
+    its order means nothing; and what the method itself says, such as "text 3 tokens".
+    """
+    remarks = found.flags if isinstance(found, Maps) else {}
+    own = [f"{modality} {texts[k]}" for modality, texts in remarks.items() if texts[k]]
     constant = [m for m, v in relevance.items() if len(v) > 1 and np.ptp(v) == 0]
-    return "; ".join(f"{modality} constant" for modality in constant)
+    return "; ".join(own + [f"{modality} constant" for modality in constant])
+
+
+def facts(found, k):
+    """What the method says in numbers of sample k, as JSON; 6 digits, NaN is left out."""
+    if not isinstance(found, Maps) or not found.facts:
+        return ""
+    return json.dumps(
+        {
+            modality: {name: float(f"{v[k]:.6g}") for name, v in values.items() if v[k] == v[k]}
+            for modality, values in found.facts.items()
+        }
+    )
 
 
 def choose_rows(samples, split, count, seed=0):

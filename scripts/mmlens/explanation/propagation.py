@@ -23,11 +23,7 @@ def propagate(capture, rule):
     ------
     ValueError for a model without attention maps
     """
-    if not capture.maps:
-        raise ValueError(
-            "propagation is not applicable to a model without attention maps, such as a ResNet; "
-            "leave out this model, or the methods that need attention"
-        )
+    check_maps(capture)
     sizes = {stream: valid.shape[1] for stream, valid in capture.layout.valid.items()}
     some = capture.maps[0].attention
     state = {
@@ -46,6 +42,15 @@ def propagate(capture, rule):
     return state
 
 
+def check_maps(capture):
+    """ValueError for a model without attention maps."""
+    if not capture.maps:
+        raise ValueError(
+            "methods on attention are not applicable to a model without attention maps, such as a "
+            "ResNet; leave out this model, or the methods that need attention"
+        )
+
+
 def readout(capture, state):
     """{modality: (B, N)}: the rows of R that the classifier reads, summed over readouts."""
     return {
@@ -55,6 +60,23 @@ def readout(capture, state):
         )
         for modality, span in capture.layout.spans.items()
     }
+
+
+def own_readout(capture, state, enter):
+    """{modality: (B, N)}: of R, the row of each modality's own stream that the classifier reads.
+
+    enter : function (AttentionMap, row) -> (B, K), for streams that it does not read itself: what
+        the last map from a row that it does read (a number, or long (B,)) holds of the stream
+    """
+    relevance = {}
+    for modality, span in capture.layout.spans.items():
+        own = [row for stream, row in capture.layout.readouts if stream == span.stream]
+        if own:
+            values = sum(row_of(state[span.stream, span.stream], row) for row in own)
+        else:
+            values = enter(*readout_map(capture, modality))
+        relevance[modality] = values[:, span.slice]
+    return relevance
 
 
 def row_of(matrices, row):

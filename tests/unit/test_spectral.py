@@ -1,0 +1,238 @@
+"""Spectral methods and LeGrad: their formulas, their symmetries, and where they are undefined."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from test_explanation import COUNT, NAMES, WORDS_PER_TEXT, captured, close, encoded, make_model
+
+from mmlens.config import check_arguments
+from mmlens.explanation import METHODS
+from mmlens.explanation.explain import explain
+from mmlens.explanation.layers import layers_of
+from mmlens.explanation.spectral import FEWEST, GAP, fiedler, minority
+from mmlens.models import build_model
+
+ONE_STREAM = ("text_only", "image_only", "vilt_scratch", "vilt", "visual_bert", "text", "text_gpt2")
+TWO_TOWERS = ("clip_scratch", "clip", "siglip", "blip_contrastive")
+SPECTRAL = ("dsmi", "dsmi_grad", "dsmi_grad_attn")
+
+
+@pytest.mark.parametrize("name", ONE_STREAM + TWO_TOWERS)
+def test_transformer_attribution_is_relevance_without_cross_attention(name):
+    seen = captured(make_model(name))
+    found, expected = (METHODS.get(m)(seen) for m in ("transformer_attribution", "relevance"))
+    for modality, values in expected.items():
+        close(found[modality], values)
+
+
+@pytest.mark.parametrize("name", ["blip_scratch", "vilbert_scratch", "meter", "lxmert"])
+def test_cross_attention_is_no_part_of_transformer_attribution(name):
+    seen = captured(make_model(name))
+    found, other = (METHODS.get(m)(seen) for m in ("transformer_attribution", "relevance"))
+    assert not all(torch.allclose(found[m], other[m]) for m in found)
+    for modality, span in seen.layout.spans.items():
+        r = torch.eye(seen.layout.valid[span.stream].shape[1]).double()
+        for m in seen.maps:
+            if m.query == m.key == span.stream:
+                r = r + m.relevance @ r
+        if span.stream in dict(seen.layout.readouts):
+            close(found[modality], r[:, 0])
+        else:  # the image of BLIP, which its words read
+            rest = r - torch.eye(r.shape[-1])
+            rest = (rest / rest.sum(-1, keepdim=True)).nan_to_num() + torch.eye(r.shape[-1])
+            close(found[modality], (seen.last_map("text", "image").relevance @ rest)[:, 0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_modality_has_layers_with_its_features_and_their_self_attention(name):
+    model = make_model(name)
+    layers = layers_of(model)
+    seen = captured(model)
+    assert set(seen.layers) == set(model.modalities)
+    for modality, span in seen.layout.spans.items():
+        assert len(seen.layers[modality]) == len(layers[span.stream]) > 0
+        for features, m in seen.layers[modality]:
+            assert features.shape[:2] == seen.layout.content[modality].shape
+            assert (m.query, m.key) == (span.stream, span.stream)
+            assert not features.requires_grad
+    exchanges = {"vilbert_scratch": 2, "meter": 2, "lxmert": 2, "blip_scratch": 3, "vilbert": 2}
+    if name in exchanges:
+        assert len(layers["text"]) == exchanges[name]
+
+
+def graphs(name="vilt_scratch", modality="image"):
+    seen = captured(make_model(name))
+    return seen, seen.layers[modality][-1][0], seen.layout.content[modality]
+
+
+def dense_fiedler(x):
+    """|u| of one graph by the generalised problem, D^-1 (D - W), without the symmetric form."""
+    w = torch.nn.functional.normalize(x, dim=-1)
+    w = (w @ w.T).clamp(min=0)
+    d = w.sum(1)
+    values, vectors = torch.linalg.eig((torch.diag(d) - w) / d[:, None])
+    order = values.real.argsort()
+    u = vectors.real[:, order[1]]
+    return (u / (u * d * u).sum().sqrt()).abs(), values.real[order]
+
+
+def test_a_fiedler_vector_solves_the_generalised_problem():
+    _, features, content = graphs()
+    found = fiedler(features, content)
+    for k in range(COUNT):
+        expected, values = dense_fiedler(features[k][content[k]])
+        close(found.vector[k][content[k]].abs(), expected, 1e-6, 1e-8)
+        gaps = values.diff()[:2]
+        close(found.eigengap[k], gaps.min(), 1e-6, 1e-8)
+    assert (found.vector[~content] == 0).all()
+
+
+def test_weights_are_attention_among_content_tokens_summed_over_layers():
+    seen, _, content = graphs()
+    u = [fiedler(h, content).vector.abs() for h, _ in seen.layers["image"]]
+    span = seen.layout.spans["image"].slice
+    for method, key in (("dsmi_grad", "sensitivity"), ("dsmi_grad_attn", "relevance")):
+        weighed = [
+            torch.einsum("bqk,bk->bq", getattr(m, key)[:, span, span], v) * content
+            for (_, m), v in zip(seen.layers["image"], u, strict=True)
+        ]
+        first, every = (METHODS.get(method)(seen, layers=n)["image"] for n in ("first", "all"))
+        close(first, weighed[0])
+        close(every, sum(weighed))
+        close(METHODS.get(method)(seen)["image"], first)
+        assert not torch.allclose(first, every)
+
+
+def test_the_order_of_tokens_does_not_change_a_vector():
+    _, features, content = graphs()
+    order = torch.randperm(features.shape[1], generator=torch.Generator().manual_seed(0))
+    found, moved = fiedler(features, content), fiedler(features[:, order], content[:, order])
+    close(moved.vector.abs(), found.vector.abs()[:, order], 1e-7, 1e-9)
+    turned = minority(found.vector, content)
+    close(minority(moved.vector, content[:, order]), turned[:, order], 1e-7, 1e-9)
+
+
+def test_padding_and_the_rest_of_the_batch_do_not_change_a_vector():
+    _, features, content = graphs()
+    found = fiedler(features, content)
+    more = torch.cat([features, 1e3 * torch.ones_like(features)], 1)
+    padded = fiedler(more, torch.cat([content, torch.zeros_like(content)], 1))
+    close(padded.vector[:, : content.shape[1]].abs(), found.vector.abs())
+    close(fiedler(features[2:3], content[2:3]).vector.abs(), found.vector[2:3].abs())
+
+
+def test_the_smaller_part_is_positive():
+    content = torch.tensor([[True] * 5 + [False]])
+    one = torch.tensor([[0.3, 0.2, 0.1, -0.9, 0.4, 0.0]])
+    assert torch.equal(minority(one, content), -one)
+    assert torch.equal(minority(-one, content), -one)
+    halves = torch.tensor([[0.3, 0.2, -0.5, -0.4, 0.0, 0.0]])
+    four = torch.tensor([[True] * 4 + [False] * 2])
+    assert torch.equal(minority(halves, four), -halves)
+    assert torch.equal(minority(-halves, four), -halves)
+
+
+@pytest.mark.parametrize("name", ["vilt_scratch", "clip_scratch", "vilbert_scratch", "meter"])
+def test_the_order_of_patches_does_not_change_a_map(name, monkeypatch):
+    """Patches know their places from their embeddings; moved with them they keep their relevance."""
+    model = make_model(name)
+    before = captured(model)
+    order = torch.cat([torch.zeros(1).long(), 1 + torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])])
+    embed = model.embed_image
+    moved = order.expand(COUNT, -1)
+    monkeypatch.setattr(model, "embed_image", lambda batch: embed(batch).gather(moved))
+    after = captured(model)
+    close(after.logits, before.logits)
+    placed = ("random", "centre_prior", "saliency")  # which read places, or pixels
+    for method in (METHODS.get(name) for name in METHODS.names() if name not in placed):
+        expected, found = method(before), method(after)
+        close(found["text"], expected["text"], 1e-7, 1e-10)
+        close(found["image"], expected["image"][:, order], 1e-7, 1e-10)
+
+
+def corners(*groups):
+    """Features of orthogonal groups of equal tokens, (1, N, number of groups)."""
+    kinds = torch.tensor([k for k, size in enumerate(groups) for _ in range(size)])
+    return torch.nn.functional.one_hot(kinds, len(groups))[None].double()
+
+
+@pytest.mark.parametrize(
+    ("features", "flag", "components"),
+    [
+        (corners(3, 3), "2 components", 2),
+        (corners(2, 2, 4), "3 components", 3),
+        (corners(6), "eigengap", 1),
+        (torch.randn(1, 3, 4), "3 tokens", 1),
+        (torch.randn(1, 1, 4), "1 tokens", 1),
+        (torch.full((1, 5, 4), torch.nan), "features not finite", 0),
+    ],
+)
+def test_a_graph_without_a_fiedler_vector_is_flagged(features, flag, components):
+    content = torch.ones(features.shape[:2], dtype=torch.bool)
+    found = fiedler(features.abs(), content)
+    assert found.flags == [flag]
+    assert found.components.item() == components
+    assert (found.vector == 0).all()
+    solved = features.shape[1] >= FEWEST and components > 0
+    assert (found.eigengap < GAP if solved else found.eigengap.isnan()).all()
+
+
+def test_texts_that_are_too_short_are_flagged_and_the_others_are_not():
+    seen = captured(make_model("text_only"))
+    for name in SPECTRAL:
+        maps = METHODS.get(name)(seen)
+        expected = [f"{n} tokens" if n < FEWEST else "" for n in WORDS_PER_TEXT]
+        assert maps.flags == {"text": expected}
+        for k, flag in enumerate(expected):
+            assert (maps["text"][k] == 0).all() == bool(flag)
+        assert (maps["text"][~seen.layout.content["text"]] == 0).all()
+
+
+def test_legrad_is_the_mean_positive_gradient_on_a_token():
+    seen = captured(make_model("text_only"))
+    found = METHODS.get("legrad")(seen)["text"]
+    for k, n in enumerate(WORDS_PER_TEXT):
+        expected = 0
+        for m in seen.maps:
+            expected = expected + m.sensitivity[k, : n + 2, : n + 2].mean(0) / len(seen.maps)
+        close(found[k, : n + 2], expected)
+    heads = seen.maps[-1].gradient.clamp(min=0).mean(1)
+    close(seen.maps[-1].sensitivity, heads)
+
+
+@pytest.mark.parametrize("name", [*SPECTRAL, "legrad", "transformer_attribution"])
+def test_a_model_without_attention_is_told_why(name):
+    seen = replace(captured(make_model("image_only")), steps=[], layers={"image": []})
+    with pytest.raises(ValueError, match=r"not applicable to a model without .*such as a ResNet"):
+        METHODS.get(name)(seen)
+
+
+def test_flags_and_facts_reach_the_table_and_arguments_the_method(tmp_path):
+    data = encoded(tmp_path, ["a b c d e", "a b"])
+    torch.manual_seed(0)
+    model = build_model("text_only", {"width": 8, "heads": 2, "image_size": 48}, data).eval()
+    target = torch.ones(2, dtype=torch.bool)
+    options = {"draws": 1, "batch_size": 2, "device": "cpu", "methods": ["dsmi", "saliency"]}
+    plain, signed = (
+        explain(model, data, target, arguments=arguments, **options).set_index(
+            ["sample_id", "method"]
+        )
+        for arguments in (None, {"dsmi": {"sign": "minority"}})
+    )
+    own = plain.loc[("000", "dsmi")]
+    assert own["flags"] == ""
+    assert json.loads(own["facts"])["text"]["components"] == 1
+    assert json.loads(own["facts"])["text"]["eigengap"] > GAP
+    assert plain.loc[("001", "dsmi"), "flags"] == "text 2 tokens; text constant"
+    assert plain.loc[("000", "saliency"), "facts"] == ""
+    assert (own["text"] >= 0).all()
+    assert (signed.loc[("000", "dsmi"), "text"] < 0).any()
+
+
+def test_every_argument_that_a_decorator_declares_is_one_of_its_function():
+    for name in METHODS.names():
+        for argument in METHODS.attribute(name, "arguments", {}):
+            assert argument in METHODS.get(name).__code__.co_varnames, (name, argument)
+    assert check_arguments({"explain": {"arguments": {"dsmi_grad": {"layers": "all"}}}}) == []
