@@ -5,10 +5,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_explanation import COUNT, NAMES, WORDS_PER_TEXT, captured, close, encoded, make_model
+from test_explanation import (
+    COUNT,
+    NAMES,
+    TARGET,
+    WORDS_PER_TEXT,
+    captured,
+    close,
+    encoded,
+    find,
+    make_batch,
+    make_model,
+)
 
 from mmlens.config import check_arguments
 from mmlens.explanation import METHODS
+from mmlens.explanation.capture import capture
 from mmlens.explanation.explain import explain
 from mmlens.explanation.layers import layers_of
 from mmlens.explanation.spectral import FEWEST, GAP, fiedler, minority
@@ -136,7 +148,7 @@ def test_the_smaller_part_is_positive():
 
 @pytest.mark.parametrize("name", ["vilt_scratch", "clip_scratch", "vilbert_scratch", "meter"])
 def test_the_order_of_patches_does_not_change_a_map(name, monkeypatch):
-    """Patches know their places from their embeddings; moved with them they keep their relevance."""
+    """Patches know their places from their embeddings, and with these keep their relevance."""
     model = make_model(name)
     before = captured(model)
     order = torch.cat([torch.zeros(1).long(), 1 + torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])])
@@ -207,6 +219,52 @@ def test_a_model_without_attention_is_told_why(name):
     seen = replace(captured(make_model("image_only")), steps=[], layers={"image": []})
     with pytest.raises(ValueError, match=r"not applicable to a model without .*such as a ResNet"):
         METHODS.get(name)(seen)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_depend_on_the_class_where_they_say_so(name):
+    model, batch = make_model(name), make_batch(frozen=find(name)[0].frozen)
+    ids = list(map(str, range(COUNT)))
+    both = [capture(model, batch, ids, target) for target in (TARGET, ~TARGET)]
+    for method in (METHODS.get(n) for n in (*SPECTRAL, "legrad", "transformer_attribution")):
+        one, other = (method(seen) for seen in both)
+        defined = any(v.any() for v in one.values())
+        same = all(torch.equal(one[m], other[m]) for m in one)
+        assert same != (method.class_specific and defined), method.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_choice_of_an_argument_gives_maps_of_every_model(name):
+    seen = captured(make_model(name))
+    for method in METHODS.names():
+        for argument, schema in METHODS.attribute(method, "arguments", {}).items():
+            default, *others = schema.get("enum", [True, False])
+            function = METHODS.get(method)
+            plain, told = function(seen), function(seen, **{argument: default})
+            assert all(torch.equal(plain[m], told[m]) for m in seen.layout.spans)
+            for choice in others:
+                maps = function(seen, **{argument: choice})
+                assert set(maps) == set(seen.layout.spans)
+                assert all(values.isfinite().all() for values in maps.values())
+
+
+def test_the_published_relevance_walks_one_map_after_the_other_and_reads_own_rows():
+    """The update of METER's published code written out, without normalisation."""
+    seen = captured(make_model("vilbert_scratch"))
+    found = METHODS.get("relevance")(seen, preset="published")
+    sizes = {s: valid.shape[1] for s, valid in seen.layout.valid.items()}
+    r = {(a, b): torch.zeros(COUNT, sizes[a], sizes[b]).double() for a in sizes for b in sizes}
+    for stream in sizes:
+        r[stream, stream] += torch.eye(sizes[stream])
+    for step in seen.steps:
+        for m in sorted(step, key=lambda m: m.query):  # the image before the text
+            s, q, e = m.query, m.key, m.relevance
+            if s == q:
+                r |= {(s, k): r[s, k] + e @ r[s, k] for k in sizes}
+            else:
+                r |= {(s, q): r[s, q] + r[s, s].mT @ e @ r[q, q], (s, s): r[s, s] + e @ r[q, s]}
+    for modality in sizes:
+        close(found[modality], r[modality, modality][:, 0])
 
 
 def test_flags_and_facts_reach_the_table_and_arguments_the_method(tmp_path):
