@@ -100,7 +100,7 @@ def stored(seen, golden):
     maps = {}
     for site, m in zip(SITES, seen.maps, strict=True):
         a, g = of_all(f"attn/{site}"), of_all(f"grad/{site}")
-        reduced = (a.mean(1), (a * g).relu().mean(1), g.relu().mean(1))
+        reduced = (a.mean(1), (a * g).relu().mean(1), g.relu().mean(1), m.layer_sensitivity)
         maps[id(m)] = AttentionMap(m.query, m.key, *reduced, heads=a, gradient=g)
     return replace(
         seen,

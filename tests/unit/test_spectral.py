@@ -20,9 +20,10 @@ from test_explanation import (
 
 from mmlens.config import check_arguments
 from mmlens.explanation import METHODS
-from mmlens.explanation.capture import capture
+from mmlens.explanation.capture import capture, eager_attention, recorded, target_logits
 from mmlens.explanation.explain import explain
-from mmlens.explanation.layers import layers_of
+from mmlens.explanation.layers import informed_layers, own_layers
+from mmlens.explanation.readouts import standing_in
 from mmlens.explanation.spectral import FEWEST, GAP, fiedler, minority
 from mmlens.models import build_model
 
@@ -60,7 +61,7 @@ def test_cross_attention_is_no_part_of_transformer_attribution(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_modality_has_layers_with_its_features_and_their_self_attention(name):
     model = make_model(name)
-    layers = layers_of(model)
+    layers = informed_layers(model, own_layers(model))
     seen = captured(model)
     assert set(seen.layers) == set(model.modalities)
     for modality, span in seen.layout.spans.items():
@@ -208,10 +209,65 @@ def test_legrad_is_the_mean_positive_gradient_on_a_token():
     for k, n in enumerate(WORDS_PER_TEXT):
         expected = 0
         for m in seen.maps:
-            expected = expected + m.sensitivity[k, : n + 2, : n + 2].mean(0) / len(seen.maps)
+            own = m.layer_sensitivity[k, : n + 2, : n + 2]
+            expected = expected + own.mean(0) / len(seen.maps)
         close(found[k, : n + 2], expected)
-    heads = seen.maps[-1].gradient.clamp(min=0).mean(1)
-    close(seen.maps[-1].sensitivity, heads)
+    last = seen.maps[-1]
+    close(last.sensitivity, last.gradient.clamp(min=0).mean(1))
+    assert last.layer_sensitivity is last.sensitivity
+
+
+def test_a_layer_is_read_out_by_the_end_of_the_model_with_the_other_stream_as_it_ends():
+    model = make_model("clip_scratch")
+    seen, blocks = captured(model), model.towers["image"]
+    leaf = blocks[0].attention.probabilities
+    tokens = model.embed(make_batch())
+    with eager_attention(model), recorded([blocks[0], leaf]) as outputs:
+        hidden = model.encode(tokens)
+    hidden["image"] = model.norms["image"](outputs[blocks[0]][0])
+    score = target_logits(model.classify(hidden), TARGET).sum()
+    (gradient,) = torch.autograd.grad(score, outputs[leaf][0])
+    (found,) = (m for (m,) in seen.steps[3:4])
+    assert (found.query, found.key) == ("image", "image")
+    close(found.layer_sensitivity, gradient.relu().mean(1))
+    assert not torch.allclose(found.layer_sensitivity, found.sensitivity)
+    assert (found.layer_sensitivity[:, 1:] == 0).all()  # its end reads the class token alone
+    plain = captured(model, readouts=False).steps[3][0]
+    close(plain.sensitivity, found.sensitivity)
+    assert plain.layer_sensitivity is plain.sensitivity
+
+
+# Maps with a readout of their own: of all but the last of a stream's layers that know of the other.
+READ_OUT = {
+    "text_only": [("text", "text")],
+    "siglip": [("text", "text")] * 2 + [("image", "image")] * 2,
+    "blip_scratch": [("text", "text"), ("text", "image")] * 2,
+    "vilbert_scratch": [("text", "image"), ("image", "text"), ("text", "text"), ("image", "image")],
+    "meter": [("text", "text"), ("text", "image"), ("image", "image"), ("image", "text")],
+    "lxmert": [("text", "image"), ("text", "text")],
+}
+
+
+@pytest.mark.parametrize("name", READ_OUT)
+def test_maps_of_layers_that_the_classifier_can_read_have_a_readout_of_their_own(name):
+    model = make_model(name)
+    seen = captured(model)
+    own = [(m.query, m.key) for m in seen.maps if m.layer_sensitivity is not m.sensitivity]
+    assert own == READ_OUT[name]
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_an_exception_leaves_no_module_without_its_forward():
+    module = torch.nn.Linear(2, 2)
+
+    def interrupted():
+        with standing_in({module: None}):
+            assert module(torch.zeros(2)) is None
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        interrupted()
+    assert module(torch.zeros(2)).shape == (2,)
 
 
 @pytest.mark.parametrize("name", [*SPECTRAL, "legrad", "transformer_attribution"])

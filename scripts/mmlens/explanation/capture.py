@@ -2,11 +2,13 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
-from ..models.base import Layout, Parallel
-from .layers import layers_of
+from ..models.base import Layout
+from .layers import informed_layers, own_layers, steps_of
+from .readouts import layer_gradients
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class AttentionMap:
     attention : (B, Q, K), mean over heads of A
     relevance : (B, Q, K), mean over heads of ReLU(G * A), with G = ds/dA
     sensitivity : (B, Q, K), mean over heads of ReLU(G)
+    layer_sensitivity : (B, Q, K), the same of the readout of the map's own layer (readouts.py),
+        where it has one that is not the model's; else `sensitivity`
     heads, gradient : (B, H, Q, K) A and G themselves, kept only for the last map of each pair of
         streams, else None
     """
@@ -26,6 +30,7 @@ class AttentionMap:
     attention: torch.Tensor
     relevance: torch.Tensor
     sensitivity: torch.Tensor
+    layer_sensitivity: torch.Tensor
     heads: torch.Tensor | None = None
     gradient: torch.Tensor | None = None
 
@@ -41,8 +46,8 @@ class Capture:
         tuple read the other streams as they were before any of them
     features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
-    layers : {modality: list of (H, AttentionMap)}, its tokens (B, N, D) after the layers that
-        `layers_of` names, and the self-attention of their stream in the same layer
+    layers : {modality: list of (H, AttentionMap)}, its tokens (B, N, D) after its
+        `informed_layers`, and the self-attention of their stream in the same layer
     image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for
         a model without images
     boxes : (B, N, 4) of the image tokens (after the class token, if there is one), x1 y1 x2 y2 as
@@ -70,7 +75,7 @@ class Capture:
         return found[-1] if found else None
 
 
-def capture(model, batch, sample_ids, target, grad_cam_layers=None):
+def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=True):
     """Run `model` on `batch` and keep what the explanation methods need.
 
     The model is used as it is: hooks are removed and fused attention is restored in every case,
@@ -84,6 +89,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     target : bool (B,), the class whose logit is explained (True: label 1, False: label 0), or, for
         a model of C answers, long (B,), their numbers
     grad_cam_layers : {modality: module path} to override the model's own choice
+    readouts : whether layers are read out one by one, for methods that ask for it; if not,
+        `layer_sensitivity` is `sensitivity`
 
     Raises
     ------
@@ -92,10 +99,10 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     modules = dict(model.grad_cam_layers())
     for modality, path in (grad_cam_layers or {}).items():
         modules[modality] = named_module(model, modality, path)
-    announced = [s.edges if isinstance(s, Parallel) else (s,) for s in model.edges()]
+    announced, every_layer = steps_of(model), own_layers(model)
+    layers = informed_layers(model, every_layer)
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
-    layers = layers_of(model)
-    watched += [module for of_stream in layers.values() for _, module in of_stream]
+    watched += [module for of_stream in every_layer.values() for _, module in of_stream]
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
         batch = replace(batch, image=batch.image.detach().requires_grad_())
         tokens = model.embed(batch)
@@ -117,6 +124,12 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
         inputs = [*maps, *features.values(), *embeddings.values(), batch.image]
+        by_layer = {}
+        if readouts:
+            of_edges = dict(zip((e for step in announced for e in step), maps, strict=True))
+            known = {m: outputs[m][e.call] for own in every_layer.values() for e, m in own}
+            read = partial(target_logits, target=target)
+            by_layer = layer_gradients(model, tokens, layers, of_edges, known, read)
         score = target_logits(logits, target).sum()
         gradients = torch.autograd.grad(score, inputs, allow_unused=True)
     pairs = iter(
@@ -124,7 +137,10 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
         for x, g in zip(inputs, gradients, strict=True)
     )
     last = {(e.query, e.key): e for step in announced for e in step}
-    steps = [tuple(reduce_heads(e, *next(pairs), last) for e in step) for step in announced]
+    steps = [
+        tuple(reduce_heads(e, *next(pairs), last, by_layer.pop(e, None)) for e in step)
+        for step in announced
+    ]
     reduced = {
         edge: found
         for edges, step in zip(announced, steps, strict=True)
@@ -143,15 +159,17 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None):
     )
 
 
-def reduce_heads(edge, attention, gradient, last):
+def reduce_heads(edge, attention, gradient, last, of_layer):
     """AttentionMap of one edge; the heads themselves only for the last of its pair of streams."""
     keep = last[edge.query, edge.key] is edge
+    sensitivity = gradient.relu().mean(1)
     return AttentionMap(
         query=edge.query,
         key=edge.key,
         attention=attention.mean(1),
         relevance=(attention * gradient).relu().mean(1),
-        sensitivity=gradient.relu().mean(1),
+        sensitivity=sensitivity,
+        layer_sensitivity=sensitivity if of_layer is None else of_layer.relu().mean(1),
         heads=attention if keep else None,
         gradient=gradient if keep else None,
     )

@@ -39,10 +39,11 @@ def explain(
     empty lists.
     """
     records = []
+    readouts = any(METHODS.attribute(name, "readouts", False) for name in methods)
     for chosen in torch.arange(len(data)).split(batch_size):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
-        seen = capture(model, data.batch(chosen, device), ids, target, layers)
+        seen = capture(model, data.batch(chosen, device), ids, target, layers, readouts)
         content = {m: c.cpu().numpy() for m, c in seen.layout.content.items()}
         boxes = image_boxes(seen, data, chosen)
         grid = seen.layout.grid or (0, 0)

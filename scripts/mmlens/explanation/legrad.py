@@ -4,15 +4,16 @@ from . import register_method
 from .propagation import check_maps
 
 
-@register_method("legrad", class_specific=True)
+@register_method("legrad", class_specific=True, readouts=True)
 def legrad(capture):
     """LeGrad (Bousselham et al. 2024): mean over layers of the positive gradients of attention.
 
     Of every map that reads the modality's stream, self- and cross-attention and attention
-    pooling, the mean over heads and valid queries of ReLU(ds/dA) at each key; the mean over
-    these maps is the relevance. The paper takes for s a readout of each layer of its own, which
-    only models with one pooled token and a head for every layer have; here s is the explained
-    logit itself for all layers, so that every architecture is read alike.
+    pooling, the mean over heads and valid queries of ReLU(ds_l/dA) at each key; the mean over
+    these maps is the relevance. s_l is what the model's own end reads out after the layer of the
+    map, as in the paper, where the stream has a readout: of streams read at one token, the maps
+    of that token alone count. Layers before the first cross-attention, and streams that the
+    classifier reads only through another one, have none; there s is the explained logit.
     Returns {modality: (B, N)}.
     """
     check_maps(capture)
@@ -22,7 +23,7 @@ def legrad(capture):
         for m in capture.maps:
             if m.key == span.stream:
                 queries = capture.layout.valid[m.query][:, :, None]
-                summed = (m.sensitivity * queries).sum(1)[:, span.slice]
+                summed = (m.layer_sensitivity * queries).sum(1)[:, span.slice]
                 per_layer.append(summed / queries.sum(1))
         relevance[modality] = sum(per_layer) / len(per_layer)
     return relevance

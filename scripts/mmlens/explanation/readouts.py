@@ -1,0 +1,68 @@
+"""Readouts of single layers: what the model would say if a stream ended after one of its layers."""
+
+from contextlib import contextmanager
+
+import torch
+
+
+def layer_gradients(model, tokens, layers, maps, outputs, score):
+    """Gradients of the readouts of single layers with respect to the maps of the same layers.
+
+    For every stream with a readout of its own, or one that pools it, and each of its layers but
+    the last, s_l is the logit that the model's own end, its last norm and its head, gives for
+    the stream's state after layer l, with the other streams as they end.
+
+    Parameters
+    ----------
+    model : Model
+    tokens : {modality: Tokens} of the pass that gave the maps and the outputs
+    layers : {stream: list of (self-edge, module)}, of `informed_layers`
+    maps : {Edge: (B, H, Q, K)} of all edges, in the order of the forward pass
+    outputs : {module: its output} of all layers; they are not computed again
+    score : function from logits to s (B,)
+
+    Returns
+    -------
+    {Edge: ds_l/dA (B, H, Q, K)} for the maps of layers that have a readout of their own
+    """
+    read = {stream for stream, _ in model.layout(tokens).readouts}
+    read |= {edge.key for edge in maps if edge.query in read and edge.query not in layers}
+    gradients = {}
+    for stream in sorted(read & set(layers)):
+        own = [module for _, module in layers[stream]]
+        within = maps_within(model, own, [edge for edge in maps if edge.query == stream])
+        for module, edges in zip(own[:-1], within, strict=False):
+            with standing_in({**outputs, own[-1]: outputs[module]}):
+                readout = score(model(tokens)).sum()
+            wanted = [maps[edge] for edge in edges]
+            parts = torch.autograd.grad(readout, wanted, retain_graph=True, materialize_grads=True)
+            gradients.update(zip(edges, parts, strict=True))
+    return gradients
+
+
+def maps_within(model, modules, edges):
+    """For each of a stream's layers, its edges among those of the stream, in their order.
+
+    A cross-attention between two layers belongs to the second of them.
+    """
+    within, waiting = [[] for _ in modules], []
+    for edge in edges:
+        layer = model.layer_of(edge)
+        if layer in modules:
+            within[modules.index(layer)] += [*waiting, edge]
+            waiting = []
+        elif edge.query != edge.key:
+            waiting.append(edge)
+    return within
+
+
+@contextmanager
+def standing_in(outputs):
+    """Modules give these outputs without computing anything; they compute again in every case."""
+    try:
+        for module, output in outputs.items():
+            module.forward = lambda *_, given=output, **__: given
+        yield
+    finally:
+        for module in outputs:
+            module.__dict__.pop("forward", None)
