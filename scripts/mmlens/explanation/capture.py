@@ -1,5 +1,6 @@
 """One forward and one backward pass per batch: all that the methods need, for every model."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,6 +53,9 @@ class Capture:
         a model without images
     boxes : (B, N, 4) of the image tokens (after the class token, if there is one), x1 y1 x2 y2 as
         shares of the image; None where they are the patches of layout.grid
+    tokens : {modality: Tokens} at the model's input, detached
+    score : function (tokens, rows) -> s (K,) of K rows of tokens, for methods that run the model
+        again; rows : long (K,), the sample of each, by default all B in their order
     """
 
     sample_ids: list
@@ -63,6 +67,8 @@ class Capture:
     layers: dict
     image: tuple | None
     boxes: torch.Tensor | None = None
+    tokens: dict | None = None
+    score: Callable | None = None
 
     @property
     def maps(self):
@@ -156,6 +162,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
         layers={m: [(h, reduced[e]) for e, h in found] for m, found in states.items()},
         image=next(pairs) if "image" in model.modalities else None,
         boxes=batch.boxes[batch.image_rows] if model.frozen else None,
+        tokens={m: replace(part, values=part.values.detach()) for m, part in tokens.items()},
+        score=scorer(model, target),
     )
 
 
@@ -220,6 +228,15 @@ def target_logits(logits, target):
     if logits.ndim == 1:
         return torch.where(target, logits, -logits)
     return logits.gather(1, target[:, None])[:, 0]
+
+
+def scorer(model, target):
+    """The function `score` of a Capture; as the model is, so that its attention stays fused."""
+
+    def score(tokens, rows=slice(None)):
+        return target_logits(model(tokens), target[rows])
+
+    return score
 
 
 def attention_of(edge, outputs):

@@ -1,0 +1,104 @@
+"""Methods that read gradients at the tokens of the model's input, of one pass or of several.
+
+Words and patches vary together; special tokens stay as they are and have no relevance. These
+tokens are the embeddings of words and patches, the features of regions, the cells of a ResNet.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..files import seed_from
+from . import register_method
+
+
+@register_method("input_x_gradient", class_specific=True)
+def input_x_gradient(capture):
+    """Gradient times input (Shrikumar et al. 2016), summed over the D channels of a token.
+
+    Signed. Returns {modality: (B, N)}.
+    """
+    return {
+        modality: (values * gradient).sum(-1) * capture.layout.content[modality]
+        for modality, (values, gradient) in capture.embeddings.items()
+    }
+
+
+@register_method("integrated_gradients", class_specific=True)
+def integrated_gradients(capture, steps=32):
+    """Integrated gradients (Sundararajan, Taly & Yan 2017, eq. 1) from words and patches of zeros.
+
+    The gradient's mean on the straight line between these and the tokens, times the tokens, summed
+    over channels; the integral by Gauss-Legendre quadrature. Signed. Up to the error of the
+    quadrature the maps of a sample sum to its logit minus that of the zeros (completeness).
+
+    steps : number of points, each a forward and a backward pass of the batch
+    Returns {modality: (B, N)}.
+    """
+    content = {m: part.content[..., None] for m, part in capture.tokens.items()}
+    total = {m: torch.zeros_like(part.values) for m, part in capture.tokens.items()}
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    for point, weight in zip((1 + points) / 2, weights / 2, strict=True):
+        on_line = {
+            m: torch.where(content[m], float(point) * part.values, part.values)
+            for m, part in capture.tokens.items()
+        }
+        for modality, gradient in token_gradients(capture, on_line).items():
+            total[modality] += float(weight) * gradient
+    return {
+        m: (total[m] * part.values).sum(-1) * part.content for m, part in capture.tokens.items()
+    }
+
+
+@register_method("smooth_grad", class_specific=True)
+def smooth_grad(capture, samples=16, noise=0.15):
+    """SmoothGrad (Smilkov et al. 2017): the mean gradient under Gaussian noise, its L2 norm.
+
+    The noise is on words and patches at once, at the model's input, so that words have it as
+    patches do.
+
+    samples : number of draws per sample, each a forward and a backward pass of the batch
+    noise : its standard deviation, as a share of the range of values of the sample's words, or
+        patches
+    Returns {modality: (B, N)}.
+    """
+    scale = {m: noise * value_range(part) for m, part in capture.tokens.items()}
+    total = {m: torch.zeros_like(part.values) for m, part in capture.tokens.items()}
+    for draw in range(samples):
+        noisy = {
+            m: part.values + scale[m] * token_noise(capture, m, draw)
+            for m, part in capture.tokens.items()
+        }
+        for modality, gradient in token_gradients(capture, noisy).items():
+            total[modality] += gradient / samples
+    return {m: total[m].norm(dim=-1) * part.content for m, part in capture.tokens.items()}
+
+
+def token_gradients(capture, values):
+    """{modality: ds/dvalues (B, N, D)}, with `values` in place of those of the tokens."""
+    with torch.enable_grad():
+        values = {m: part.detach().requires_grad_() for m, part in values.items()}
+        tokens = {m: replace(part, values=values[m]) for m, part in capture.tokens.items()}
+        score = capture.score(tokens).sum()
+        gradients = torch.autograd.grad(score, list(values.values()), materialize_grads=True)
+    return dict(zip(values, gradients, strict=True))
+
+
+def value_range(tokens):
+    """Largest minus smallest value of the content tokens of each sample, (B, 1, 1); 0 of none."""
+    content = tokens.content[..., None]
+    highest = tokens.values.masked_fill(~content, float("-inf")).amax((1, 2), keepdim=True)
+    lowest = tokens.values.masked_fill(~content, float("inf")).amin((1, 2), keepdim=True)
+    return torch.where(content.any(1, keepdim=True), highest - lowest, 0)
+
+
+def token_noise(capture, modality, draw):
+    """Standard normal noise (B, N, D) on content tokens, 0 elsewhere, keyed by sample and draw."""
+    tokens = capture.tokens[modality]
+    noise = torch.zeros_like(tokens.values)
+    for k, sample_id in enumerate(capture.sample_ids):
+        rng = np.random.default_rng(seed_from("smooth_grad", modality, draw, sample_id))
+        own = rng.standard_normal((int(tokens.content[k].sum()), noise.shape[-1]))
+        noise[k, tokens.content[k]] = torch.from_numpy(own).to(noise)
+    return noise
