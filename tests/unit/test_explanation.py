@@ -1,6 +1,7 @@
 """Explanations: the capture changes nothing, and every method computes what its formula says."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
@@ -26,6 +27,8 @@ from mmlens.table import write_parquet
 torch.set_num_threads(1)
 
 FIXED_METHODS = [name for name in METHODS.names() if name != "random"]
+QUICK = {"integrated_gradients": {"steps": 2}, "smooth_grad": {"samples": 2}}
+QUICK["shapley"] = {"permutations": 2}
 WORDS_PER_TEXT = (4, 1, 0, 6, 3)  # 0: a text of special tokens only must not break a method
 COUNT = len(WORDS_PER_TEXT)
 TARGET = torch.tensor([True, False, True, True, False])
@@ -89,6 +92,11 @@ def captured(model, rows=tuple(range(COUNT)), length=8, **options):
     return capture(model, batch, ids, TARGET[rows], **options)
 
 
+def method_of(name):
+    """A method, with few steps where it has many."""
+    return partial(METHODS.get(name), **QUICK.get(name, {}))
+
+
 def close(found, expected, rtol=1e-9, atol=1e-13):
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
@@ -143,7 +151,7 @@ def test_an_exception_leaves_no_hooks_and_no_eager_attention():
 @pytest.mark.parametrize("method", FIXED_METHODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_gets_the_same_map_alone_reordered_and_with_more_padding(name, method):
-    model, explained = make_model(name), METHODS.get(method)
+    model, explained = make_model(name), method_of(method)
     seen, order = captured(model), [3, 0, 4, 2, 1]
     together, shown = explained(seen), seen.layout.content
     reordered = explained(captured(model, order))
@@ -167,7 +175,7 @@ def test_maps_tell_tokens_apart(name, method):
     # A map of a random model that is cut at 0 may be 0 everywhere, but not for both classes.
     both = [capture(model, batch, ids, target) for target in (TARGET, ~TARGET)]
     for modality, content in both[0].layout.content.items():
-        found = [METHODS.get(method)(seen) for seen in both]
+        found = [method_of(method)(seen) for seen in both]
         maps = [maps[modality] for maps in found]
         assert all(torch.isfinite(values).all() for values in maps)
         flags = getattr(found[0], "flags", {}).get(modality, [""] * COUNT)
@@ -339,7 +347,7 @@ def test_an_image_without_regions_is_explained_by_its_words_alone():
     shown = seen.layout.content["image"].sum(1).tolist()
     assert shown == [9, 4, 1, 0, 9]
     for method in METHODS.names():
-        relevance = METHODS.get(method)(seen)
+        relevance = method_of(method)(seen)
         assert all(torch.isfinite(values).all() for values in relevance.values())
 
 
