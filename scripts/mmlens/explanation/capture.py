@@ -56,6 +56,7 @@ class Capture:
     tokens : {modality: Tokens} at the model's input, detached
     score : function (tokens, rows) -> s (K,) of K rows of tokens, for methods that run the model
         again; rows : long (K,), the sample of each, by default all B in their order
+    embed : function of other images (B, 3, S, S), or features, to {modality: Tokens}
     """
 
     sample_ids: list
@@ -69,6 +70,7 @@ class Capture:
     boxes: torch.Tensor | None = None
     tokens: dict | None = None
     score: Callable | None = None
+    embed: Callable | None = None
 
     @property
     def maps(self):
@@ -164,6 +166,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
         boxes=batch.boxes[batch.image_rows] if model.frozen else None,
         tokens={m: replace(part, values=part.values.detach()) for m, part in tokens.items()},
         score=scorer(model, target),
+        embed=embedder(model, batch),
     )
 
 
@@ -237,6 +240,15 @@ def scorer(model, target):
         return target_logits(model(tokens), target[rows])
 
     return score
+
+
+def embedder(model, batch):
+    """The function `embed` of a Capture."""
+
+    def embed(image):
+        return model.embed(replace(batch, image=image))
+
+    return embed
 
 
 def attention_of(edge, outputs):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..files import seed_from
 from . import register_method
 
 TOLERANCE = 0.1  # of integrated gradients: what their sum may miss of the logit's change
@@ -79,30 +78,6 @@ def completeness_error(capture, relevance):
     return torch.where(error == 0, 0, error / change.abs())
 
 
-@register_method("smooth_grad", class_specific=True)
-def smooth_grad(capture, samples=16, noise=0.15):
-    """SmoothGrad (Smilkov et al. 2017): the mean gradient under Gaussian noise, its L2 norm.
-
-    The noise is on words and patches at once, at the model's input, so that words have it as
-    patches do.
-
-    samples : number of draws per sample, each a forward and a backward pass of the batch
-    noise : its standard deviation, as a share of the range of values of the sample's words, or
-        patches
-    Returns {modality: (B, N)}.
-    """
-    scale = {m: noise * value_range(part) for m, part in capture.tokens.items()}
-    total = {m: torch.zeros_like(part.values) for m, part in capture.tokens.items()}
-    for draw in range(samples):
-        noisy = {
-            m: part.values + scale[m] * token_noise(capture, m, draw)
-            for m, part in capture.tokens.items()
-        }
-        for modality, gradient in token_gradients(capture, noisy).items():
-            total[modality] += gradient / samples
-    return {m: total[m].norm(dim=-1) * part.content for m, part in capture.tokens.items()}
-
-
 def token_gradients(capture, values):
     """{modality: ds/dvalues (B, N, D)}, with `values` in place of those of the tokens."""
     with torch.enable_grad():
@@ -111,22 +86,3 @@ def token_gradients(capture, values):
         score = capture.score(tokens).sum()
         gradients = torch.autograd.grad(score, list(values.values()), materialize_grads=True)
     return dict(zip(values, gradients, strict=True))
-
-
-def value_range(tokens):
-    """Largest minus smallest value of the content tokens of each sample, (B, 1, 1); 0 of none."""
-    content = tokens.content[..., None]
-    highest = tokens.values.masked_fill(~content, float("-inf")).amax((1, 2), keepdim=True)
-    lowest = tokens.values.masked_fill(~content, float("inf")).amin((1, 2), keepdim=True)
-    return torch.where(content.any(1, keepdim=True), highest - lowest, 0)
-
-
-def token_noise(capture, modality, draw):
-    """Standard normal noise (B, N, D) on content tokens, 0 elsewhere, keyed by sample and draw."""
-    tokens = capture.tokens[modality]
-    noise = torch.zeros_like(tokens.values)
-    for k, sample_id in enumerate(capture.sample_ids):
-        rng = np.random.default_rng(seed_from("smooth_grad", modality, draw, sample_id))
-        own = rng.standard_normal((int(tokens.content[k].sum()), noise.shape[-1]))
-        noise[k, tokens.content[k]] = torch.from_numpy(own).to(noise)
-    return noise
