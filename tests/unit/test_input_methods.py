@@ -168,6 +168,19 @@ def test_occlusion_removes_tokens_as_a_perturbation_test_does(name):
         close_to_six(maps[modality][tokens.content], torch.tensor(expected).double())
 
 
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+@pytest.mark.parametrize("name", ["vilt_scratch", "vilbert", "clip"])
+def test_patches_in_another_order_have_the_same_relevance(name, method):
+    seen = captured(make_model(name))
+    image = seen.tokens["image"]
+    special = image.values.shape[1] - 9
+    order = torch.cat([torch.arange(special), special + torch.tensor([4, 8, 0, 2, 6, 1, 7, 3, 5])])
+    other = replace(seen, tokens=seen.tokens | {"image": image.gather(order.expand(COUNT, -1))})
+    found, expected = method_of(method)(other), method_of(method)(seen)
+    close_to_six(found["image"], expected["image"][:, order])
+    close_to_six(found["text"], expected["text"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_special_tokens_have_no_relevance_and_the_model_stays_as_it_was(name):
     model = make_model(name)

@@ -11,7 +11,14 @@ import seaborn as sns
 
 from ..files import atomic
 
-BASELINES = ("random", "centre_prior")
+# With their shades of grey.
+BASELINES = {
+    "random": "0.35",
+    "centre_prior": "0.65",
+    "token_position": "0.5",
+    "patch_variance": "0.75",
+    "reversed": "0.2",
+}
 DISTINCT = 10  # colours of the palette for the colour-blind, which then begins again
 # Fixed ids and no date: the same figure is the same file.
 matplotlib.rcParams["svg.hashsalt"] = "mmlens"
@@ -23,8 +30,7 @@ def colours(names):
     others = [name for name in names if name not in BASELINES]
     kind = "colorblind" if len(others) <= DISTINCT else "husl"
     palette = dict(zip(others, sns.color_palette(kind, len(others)), strict=True))
-    greys = dict(zip(BASELINES, ("0.35", "0.65"), strict=True))
-    return palette | {name: greys[name] for name in names if name in BASELINES}
+    return palette | {name: BASELINES[name] for name in names if name in BASELINES}
 
 
 def label(name):
