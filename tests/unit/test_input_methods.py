@@ -264,6 +264,14 @@ def test_integrated_gradients_are_complete(name, capsys):
     close(missed, 0.5 * shown.double(), 1e-2, 1e-3)
 
 
+def test_points_near_the_zeros_find_what_layer_norms_change_there():
+    seen, errors = captured(make_model("meter")), []
+    for power in (1, 3):
+        maps = METHODS.get("integrated_gradients")(seen, steps=64, power=power)
+        errors.append(input_gradients.completeness_error(seen, maps).max())
+    assert errors[1] < 0.05 < errors[0]
+
+
 def test_integrated_gradients_say_where_they_are_not_complete(capsys):
     METHODS.get("integrated_gradients")(captured(make_model("clip_scratch")), steps=2)
     said = capsys.readouterr().out
@@ -399,7 +407,7 @@ def test_integrated_gradients_are_those_of_captum():
     attributed = attr.IntegratedGradients(forward).attribute(
         inputs(seen), baselines=zeros, n_steps=20, method="gausslegendre"
     )
-    maps = METHODS.get("integrated_gradients")(seen, steps=20)
+    maps = METHODS.get("integrated_gradients")(seen, steps=20, power=1)
     assert_summed(seen, maps, attributed, 1e-5, 1e-6)  # whose weights are in single precision
 
 
