@@ -26,7 +26,14 @@ def input_x_gradient(capture):
     }
 
 
-@register_method("integrated_gradients", class_specific=True)
+@register_method(
+    "integrated_gradients",
+    class_specific=True,
+    arguments={
+        "steps": {"type": "integer", "minimum": 1},
+        "power": {"type": "number", "minimum": 1},
+    },
+)
 def integrated_gradients(capture, steps=50, power=3):
     """Integrated gradients (Sundararajan, Taly & Yan 2017, eq. 1) from words and patches of zeros.
 

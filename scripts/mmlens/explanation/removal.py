@@ -28,7 +28,11 @@ def occlusion(capture):
     return by_modality(capture, relevance)
 
 
-@register_method("shapley", class_specific=True)
+@register_method(
+    "shapley",
+    class_specific=True,
+    arguments={"permutations": {"type": "integer", "minimum": 2, "multipleOf": 2}},
+)
 def shapley(capture, permutations=8):
     """Shapley values of words and patches in one game, by sampling (Castro et al. 2009, alg. 1).
 

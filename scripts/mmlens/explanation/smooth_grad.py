@@ -10,7 +10,14 @@ from . import register_method
 from .gradients import saliency
 
 
-@register_method("smooth_grad", class_specific=True)
+@register_method(
+    "smooth_grad",
+    class_specific=True,
+    arguments={
+        "samples": {"type": "integer", "minimum": 1},
+        "noise": {"type": "number", "exclusiveMinimum": 0},
+    },
+)
 def smooth_grad(capture, samples=16, noise=0.15):
     """SmoothGrad (Smilkov et al. 2017): the mean gradient under Gaussian noise, read as `saliency`.
 
