@@ -11,10 +11,21 @@ from ..files import seed_from
 from . import METHODS
 from .capture import capture
 from .maps import Maps
+from .memory import fitting_batch
 
 
 def explain(
-    model, data, predicted, *, methods, draws, batch_size, device, layers=None, arguments=None
+    model,
+    data,
+    predicted,
+    *,
+    methods,
+    draws,
+    batch_size,
+    device,
+    memory=2000,
+    layers=None,
+    arguments=None,
 ):
     """Attributions of all samples of `data`.
 
@@ -26,6 +37,7 @@ def explain(
         many answers long (N,), their numbers
     methods : names of the registry
     draws : number of random orders; the other methods have one draw
+    batch_size, memory : samples per capture, fewer if they would take more than so many MB
     layers : {modality: module path} for Grad-CAM, or None for the model's own choice
     arguments : {method: keyword arguments}, of methods that have some
 
@@ -40,6 +52,7 @@ def explain(
     """
     records = []
     readouts = any(METHODS.attribute(name, "readouts", False) for name in methods)
+    batch_size = fitting_batch(model, data, batch_size, memory, device)
     for chosen in torch.arange(len(data)).split(batch_size):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()

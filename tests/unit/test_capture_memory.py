@@ -1,0 +1,39 @@
+"""The estimate of what a capture takes, by which samples are divided among captures."""
+
+import pytest
+import torch
+from stock_checkpoints import save_clip, save_vilt
+from stock_samples import read_stock
+
+from mmlens.explanation.capture import capture
+from mmlens.explanation.memory import capture_bytes, fitting_batch
+
+TEXTS = ["word1 word2", "word1 word2 word3 word4 word5 word6", "word3", "word2 word1 word4"]
+
+
+@pytest.fixture(params=[("vilt", save_vilt), ("clip", save_clip)], ids=["vilt", "clip"])
+def loaded(request, tmp_path):
+    name, save = request.param
+    save(tmp_path / name)
+    return read_stock(name, tmp_path / name, TEXTS)
+
+
+def test_the_estimate_grows_with_samples_and_holds_all_maps(loaded):
+    model, data = loaded
+    one = data.batch(torch.tensor([1]))
+    two = data.batch(torch.tensor([1, 1]))
+    alone, both = capture_bytes(model, one), capture_bytes(model, two)
+    assert both == pytest.approx(2 * alone, rel=0.05)
+    seen = capture(model, one, ["a"], torch.tensor([True]))
+    heads = 2  # of all layers of the small checkpoints
+    maps = sum(found.attention.nbytes * heads for found in seen.maps)
+    assert alone > 2 * maps
+
+
+def test_captures_are_as_large_as_fit_and_never_empty(loaded):
+    model, data = loaded
+    needed = capture_bytes(model, data.batch(torch.tensor([1])))  # the longest text
+    for samples in (1, 3, 50):
+        memory = (samples + 0.5) * needed / 2**20
+        assert fitting_batch(model, data, 10, memory, "cpu") == min(samples, 10)
+    assert fitting_batch(model, data, 10, needed / 2**21, "cpu") == 1
