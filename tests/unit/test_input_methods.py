@@ -52,8 +52,16 @@ def toy(game):
     """A capture of three words and two patches; game : function {modality: Tokens} -> (K,)."""
     tokens = {"text": toy_tokens(WORDS), "image": toy_tokens(PATCHES)}
     layout = SimpleNamespace(content={m: part.content for m, part in tokens.items()})
+    nothing = {name: {} for name in ("features", "embeddings", "layers")}
     return Capture(
-        ["a"], layout, None, [], {}, {}, None, None, tokens, lambda t, rows=None: game(t)
+        sample_ids=["a"],
+        layout=layout,
+        logits=None,
+        steps=[],
+        image=None,
+        tokens=tokens,
+        score=lambda tokens, rows=None: game(tokens),
+        **nothing,
     )
 
 
