@@ -1,4 +1,7 @@
-"""Perturbation AUC and localisation of every model, seed and method, with intervals."""
+"""Perturbation AUC and localisation of every model, seed and method, with intervals.
+
+And the methods that could not apply.
+"""
 
 import sys
 
@@ -6,6 +9,7 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
 
+from mmlens.explanation.missing import tabulate_missing
 from mmlens.perturbation.curves import tabulate_auc
 from mmlens.perturbation.localisation import tabulate_localisation
 from mmlens.table import read_runs, read_samples, write_csv
@@ -22,4 +26,7 @@ write_csv(
 write_csv(
     snakemake.output.localisation,
     tabulate_localisation(attributions, samples, truth, **params.statistics),
+)
+write_csv(
+    snakemake.output.missing, tabulate_missing(inputs.attributions, params.models, params.seeds)
 )

@@ -43,6 +43,7 @@ if inputs.perturbation:  # of a run that explains decisions
         "verdicts": against_random,
         "perturbation": tables.perturbation_table(perturbation),
         "localisation": tables.localisation_table(read(inputs.localisation[0])),
+        "not_applicable": read(inputs.missing[0]),
     }
 figures = [
     {

@@ -50,7 +50,14 @@ rule draw_attributions:
         classes="results/{run}/data/classes.csv",
         predictions=f"results/{{run}}/predictions/{{model}}/seed{config['seeds'][0]}.parquet",
         attributions=f"results/{{run}}/attributions/{{model}}/seed{config['seeds'][0]}.parquet",
-        lib=library("datasets/images.py", "figures/style.py", "figures/attributions.py"),
+        lib=library(
+            "datasets/images.py",
+            "datasets/truth.py",
+            "explanation/words.py",
+            "figures/attributions.py",
+            "figures/relevance.py",
+            "figures/style.py",
+        ),
     output:
         svg=report(
             "results/{run}/figures/attributions/{model}.svg",

@@ -17,12 +17,14 @@ rule tabulate_explanations:
             "datasets/truth.py",
             "evaluation/statistics.py",
             "evaluation/subsets.py",
+            "explanation/missing.py",
             "perturbation/curves.py",
             "perturbation/localisation.py",
         ),
     output:
         perturbation="results/{run}/tables/perturbation_auc.csv",
         localisation="results/{run}/tables/localisation.csv",
+        missing="results/{run}/tables/not_applicable.csv",
     log:
         "results/{run}/logs/tabulate_explanations.log",
     benchmark:

@@ -52,6 +52,7 @@ rule write_report:
         comparison="results/{run}/tables/comparison.csv",
         perturbation=of_explained("results/{run}/tables/perturbation_auc.csv"),
         localisation=of_explained("results/{run}/tables/localisation.csv"),
+        missing=of_explained("results/{run}/tables/not_applicable.csv"),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

@@ -4,3 +4,11 @@ from ..registry import Registry
 
 METHODS = Registry("method", __name__)
 register_method = METHODS.register
+
+
+class NotApplicableError(ValueError):
+    """A method cannot apply to a model; the message says why.
+
+    A method raises it in place of a map that would mean nothing: `explain` then leaves the method
+    out for this model and reports the reason.
+    """

@@ -23,7 +23,7 @@ class AttentionMap:
     layer_sensitivity : (B, Q, K), the same of the readout of the map's own layer (readouts.py),
         where it has one that is not the model's; else `sensitivity`
     heads, gradient : (B, H, Q, K) A and G themselves, kept only for the last map of each pair of
-        streams, else None
+        streams, else None; A of all maps where `capture` was asked for it
     """
 
     query: str
@@ -45,7 +45,8 @@ class Capture:
     logits : (B,) of label 1, or (B, C)
     steps : list of tuples of AttentionMap, in the order of the forward pass; the maps of one
         tuple read the other streams as they were before any of them
-    features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads
+    features : {modality: (F, ds/dF)}, both (B, N, D), the tokens Grad-CAM reads, or (B, D, h, w)
+        of a convolution
     embeddings : {modality: (E, ds/dE)}, both (B, N, D), the tokens at the model's input
     layers : {modality: list of (H, AttentionMap)}, its tokens (B, N, D) after its
         `informed_layers`, and the self-attention of their stream in the same layer
@@ -77,13 +78,17 @@ class Capture:
         """All attention maps in order."""
         return [attention_map for step in self.steps for attention_map in step]
 
+    def maps_between(self, query, key):
+        """The maps from stream `query` to stream `key`, in order."""
+        return [m for m in self.maps if (m.query, m.key) == (query, key)]
+
     def last_map(self, query, key):
-        """The last map from stream `query` to stream `key`, or None."""
-        found = [m for m in self.maps if (m.query, m.key) == (query, key)]
+        """The last of `maps_between`, or None."""
+        found = self.maps_between(query, key)
         return found[-1] if found else None
 
 
-def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=True):
+def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=True, heads=False):
     """Run `model` on `batch` and keep what the explanation methods need.
 
     The model is used as it is: hooks are removed and fused attention is restored in every case,
@@ -99,12 +104,13 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
     grad_cam_layers : {modality: module path} to override the model's own choice
     readouts : whether layers are read out one by one, for methods that ask for it; if not,
         `layer_sensitivity` is `sensitivity`
+    heads : whether the heads of every map are kept, for methods that ask for one of them
 
     Raises
     ------
     RuntimeError if a map that the model announces in `edges` was not computed.
     """
-    modules = dict(model.grad_cam_layers())
+    modules = {m: module for m, module in model.grad_cam_layers().items() if m in model.modalities}
     for modality, path in (grad_cam_layers or {}).items():
         modules[modality] = named_module(model, modality, path)
     announced, every_layer = steps_of(model), own_layers(model)
@@ -122,7 +128,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
         layout = model.layout(tokens)
         attention = [[attention_of(edge, outputs) for edge in step] for step in announced]
         features = {
-            modality: token_features(model, layout, tokens, modality, outputs[module])
+            modality: layer_features(model, layout, tokens, modality, outputs[module])
             for modality, module in modules.items()
         }
         states = {
@@ -146,7 +152,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
     )
     last = {(e.query, e.key): e for step in announced for e in step}
     steps = [
-        tuple(reduce_heads(e, *next(pairs), last, by_layer.pop(e, None)) for e in step)
+        tuple(reduce_heads(e, *next(pairs), last, by_layer.pop(e, None), heads) for e in step)
         for step in announced
     ]
     reduced = {
@@ -170,8 +176,11 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
     )
 
 
-def reduce_heads(edge, attention, gradient, last, of_layer):
-    """AttentionMap of one edge; the heads themselves only for the last of its pair of streams."""
+def reduce_heads(edge, attention, gradient, last, of_layer, heads):
+    """AttentionMap of one edge; the heads themselves only for the last of its pair of streams.
+
+    heads : whether those of all edges are kept, without their gradients
+    """
     keep = last[edge.query, edge.key] is edge
     sensitivity = gradient.relu().mean(1)
     return AttentionMap(
@@ -181,22 +190,31 @@ def reduce_heads(edge, attention, gradient, last, of_layer):
         relevance=(attention * gradient).relu().mean(1),
         sensitivity=sensitivity,
         layer_sensitivity=sensitivity if of_layer is None else of_layer.relu().mean(1),
-        heads=attention if keep else None,
+        heads=attention if keep or heads else None,
         gradient=gradient if keep else None,
     )
 
 
-def token_features(model, layout, tokens, modality, calls):
-    """The output (B, N, D) of the layer that Grad-CAM reads for a modality, checked to be one."""
+def layer_features(model, layout, tokens, modality, calls):
+    """The output of the layer that Grad-CAM reads for a modality, checked to be one.
+
+    (B, N, D) of the tokens of the modality or of its stream, the first item of a module that gives
+    a tuple; or (B, D, h, w) of a convolution, for images that lie on a grid.
+    """
     stream = layout.valid[layout.spans[modality].stream].shape[1]
     own = tokens[modality].values.shape[1]
+    calls = [call[0] if isinstance(call, tuple) else call for call in calls]
     shapes = [tuple(c.shape) if isinstance(c, torch.Tensor) else type(c).__name__ for c in calls]
-    if len(calls) != 1 or len(shapes[0]) != 3 or shapes[0][1] not in (stream, own):
-        raise ValueError(
-            f"grad_cam_layers: the layer for {modality} of {model.name} gave {shapes}; expected "
-            f"one (batch, {own} or {stream} tokens, width) per forward pass"
-        )
-    return calls[0]
+    if len(calls) == 1 and isinstance(calls[0], torch.Tensor):
+        if calls[0].ndim == 3 and calls[0].shape[1] in (stream, own):
+            return calls[0]
+        if calls[0].ndim == 4 and modality == "image" and layout.grid is not None:
+            return calls[0]
+    raise ValueError(
+        f"grad_cam_layers: the layer for {modality} of {model.name} gave {shapes}; expected one "
+        f"(batch, {own} or {stream} tokens, width) per forward pass, or, for patches, one (batch, "
+        "channels, height, width)"
+    )
 
 
 def layer_states(layers, outputs, layout, tokens, modality):
@@ -211,7 +229,7 @@ def layer_states(layers, outputs, layout, tokens, modality):
 
 def own_tokens(pair, layout, tokens, modality):
     """The tokens of a modality out of features of its stream, or of itself alone."""
-    if pair[0].shape[1] == tokens[modality].values.shape[1]:
+    if pair[0].ndim == 4 or pair[0].shape[1] == tokens[modality].values.shape[1]:
         return pair
     return tuple(part[:, layout.spans[modality].slice] for part in pair)
 
@@ -269,10 +287,13 @@ def named_module(model, modality, path):
         raise ValueError(f"grad_cam_layers: {model.name} does not read {modality}; remove the key")
     modules = dict(model.named_modules())
     if not path or path not in modules:
-        known = [name for name, module in modules.items() if isinstance(module, torch.nn.LayerNorm)]
-        raise ValueError(
-            f"grad_cam_layers: no layer {path!r} in {model.name}; its norms are {', '.join(known)}"
-        )
+        kinds = {"norms": torch.nn.LayerNorm, "convolutions": torch.nn.Conv2d}
+        known = {
+            kind: [name for name, module in modules.items() if isinstance(module, of)]
+            for kind, of in kinds.items()
+        }
+        lists = "; ".join(f"its {kind} are {', '.join(k)}" for kind, k in known.items() if k)
+        raise ValueError(f"grad_cam_layers: no layer {path!r} in {model.name}; {lists}")
     return modules[path]
 
 

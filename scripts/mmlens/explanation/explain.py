@@ -8,10 +8,11 @@ import torch
 
 from ..features.boxes import patch_boxes
 from ..files import seed_from
-from . import METHODS
+from . import METHODS, NotApplicableError
 from .capture import capture
 from .maps import Maps
 from .memory import fitting_batch
+from .words import word_numbers
 
 
 def explain(
@@ -45,49 +46,87 @@ def explain(
     -------
     DataFrame, one row per sample, method and draw: sample_id, method, draw, target (class),
     image (list over patches, row by row, with grid_rows and grid_columns, or over regions, with
-    boxes: x1 y1 x2 y2 of each as shares of the image, one after the other), tokens (words),
-    text (list over words), flags (see `flags`), facts (JSON {modality: {name: number}} of what a
-    method says of how well its map is defined, "" of most). A modality the model does not read has
-    empty lists.
+    boxes: x1 y1 x2 y2 of each as shares of the image, one after the other), tokens (words, or
+    pieces of them), text (list over tokens), words (list over tokens: number of the word that each
+    is of), flags (see `flags`), facts (JSON {modality: {name: number}} of what a method says of how
+    well its map is defined, "" of most). A modality the model does not read has empty lists.
+
+    A method that is not applicable to the model has no rows; attrs["not_applicable"], which a
+    Parquet file keeps, is {method: why}.
     """
-    records = []
+    records, missing, arguments = [], {}, arguments or {}
     readouts = any(METHODS.attribute(name, "readouts", False) for name in methods)
     batch_size = fitting_batch(model, data, batch_size, memory, device)
+    heads = any(arguments.get(name, {}).get("head") is not None for name in methods)
     for chosen in torch.arange(len(data)).split(batch_size):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
-        seen = capture(model, data.batch(chosen, device), ids, target, layers, readouts)
-        content = {m: c.cpu().numpy() for m, c in seen.layout.content.items()}
+        seen = capture(model, data.batch(chosen, device), ids, target, layers, readouts, heads)
         boxes = image_boxes(seen, data, chosen)
-        grid = seen.layout.grid or (0, 0)
         for name in methods:
-            method = METHODS.get(name)
             for draw in range(draws if name == "random" else 1):
-                options = (arguments or {}).get(name, {})
-                found = method(seen, **({"draw": draw} if name == "random" else options))
-                maps = {m: values.detach().cpu().numpy() for m, values in found.items()}
-                for k, row in enumerate(chosen.tolist()):
-                    own = {
-                        m: maps[m][k][content[m][k]] if m in maps else np.zeros(0)
-                        for m in ("image", "text")
-                    }
-                    records.append(
-                        {
-                            "sample_id": ids[k],
-                            "method": name,
-                            "draw": draw,
-                            "target": int(target[k]),
-                            "image": own["image"].astype(np.float32),
-                            "grid_rows": grid[0],
-                            "grid_columns": grid[1],
-                            "boxes": own_boxes(boxes, content, k),
-                            "tokens": data.words(row)[0] if "text" in maps else [],
-                            "text": own["text"].astype(np.float32),
-                            "flags": flags(own, found, k),
-                            "facts": facts(found, k),
-                        }
-                    )
-    return pd.DataFrame(records)
+                options = {"draw": draw} if name == "random" else arguments.get(name, {})
+                try:
+                    found = method_maps(name, seen, **options)
+                except NotApplicableError as reason:
+                    missing[name] = str(reason)
+                    break
+                own = {"method": name, "draw": draw}
+                records += [
+                    {"sample_id": ids[k], **own, "target": int(target[k])}
+                    | relevance_of(seen, data, found, boxes, k, row)
+                    for k, row in enumerate(chosen.tolist())
+                ]
+    frame = pd.DataFrame([record for record in records if record["method"] not in missing])
+    frame.attrs["not_applicable"] = missing
+    return frame
+
+
+def method_maps(name, seen, **options):
+    """Maps of a method: those that it returns, checked, and 0 at special and padding tokens.
+
+    name : of the registry; seen : Capture; options : arguments of the method
+
+    Raises
+    ------
+    NotApplicableError, as the method does; ValueError if it does not return one number for every token
+    of every modality that the model reads.
+    """
+    found = METHODS.get(name)(seen, **options)
+    shapes = {m: tuple(values.shape) for m, values in found.items()}
+    expected = {m: tuple(content.shape) for m, content in seen.layout.content.items()}
+    if shapes != expected:
+        raise ValueError(
+            f"method {name}: returned {shapes}, expected {expected} (samples, tokens), special "
+            "and padding ones included; raise NotApplicableError where it has no map of a modality"
+        )
+    shown = {m: torch.where(content, found[m], 0) for m, content in seen.layout.content.items()}
+    own = found if isinstance(found, Maps) else Maps()
+    return Maps(shown, own.flags, own.facts)
+
+
+def relevance_of(seen, data, found, boxes, k, row):
+    """Columns of the attributions table that hold the maps of one sample.
+
+    seen : Capture; found : Maps of one method; boxes : of `image_boxes`; k : number of the sample
+    in the capture; row : that in `data`
+    """
+    content = {m: c[k].cpu().numpy() for m, c in seen.layout.content.items()}
+    maps = {m: values[k].detach().cpu().numpy()[content[m]] for m, values in found.items()}
+    own = {m: maps.get(m, np.zeros(0)) for m in ("image", "text")}
+    rows, columns = seen.layout.grid or (0, 0)
+    reads = "text" in content
+    return {
+        "image": own["image"].astype(np.float32),
+        "grid_rows": rows,
+        "grid_columns": columns,
+        "boxes": own_boxes(boxes, content, k),
+        "tokens": data.words(row)[0] if reads else [],
+        "text": own["text"].astype(np.float32),
+        "words": word_numbers(data, row) if reads else [],
+        "flags": flags(own, found, k),
+        "facts": facts(found, k),
+    }
 
 
 def image_boxes(seen, data, rows):
@@ -107,10 +146,13 @@ def image_boxes(seen, data, rows):
 
 
 def own_boxes(boxes, content, k):
-    """Boxes of sample k's regions as one flat list; empty where the tokens are a grid's patches."""
+    """Boxes of sample k's regions as one flat list; empty where the tokens are a grid's patches.
+
+    content : {modality: bool (N,)} of the sample
+    """
     if boxes is None:
         return np.zeros(0, np.float32)
-    shown = content["image"][k]
+    shown = content["image"]
     # A class token, if there is one, comes before the regions and has no box.
     return boxes[k][shown[len(shown) - len(boxes[k]) :]].ravel()
 
@@ -121,15 +163,14 @@ def flags(relevance, found, k):
     "<modality> constant" for every map of more than one token that has one value only, so that
     its order means nothing; and what the method itself says, such as "text 3 tokens".
     """
-    remarks = found.flags if isinstance(found, Maps) else {}
-    own = [f"{modality} {texts[k]}" for modality, texts in remarks.items() if texts[k]]
+    own = [f"{modality} {texts[k]}" for modality, texts in found.flags.items() if texts[k]]
     constant = [m for m, v in relevance.items() if len(v) > 1 and np.ptp(v) == 0]
     return "; ".join(own + [f"{modality} constant" for modality in constant])
 
 
 def facts(found, k):
     """What the method says in numbers of sample k, as JSON; 6 digits, NaN is left out."""
-    if not isinstance(found, Maps) or not found.facts:
+    if not found.facts:
         return ""
     return json.dumps(
         {

@@ -2,23 +2,41 @@
 
 import torch.nn.functional as F
 
-from . import register_method
+from . import NotApplicableError, register_method
 from .propagation import readout_map, row_of
 
 
 @register_method("grad_cam", class_specific=True)
 def grad_cam(capture):
-    """Grad-CAM on a token layer (Selvaraju et al. 2017, eqs. 1-2).
+    """Grad-CAM on a layer (Selvaraju et al. 2017, eqs. 1-2).
 
-    Channel weights are the mean gradient over the content tokens of the modality; the map is
-    the positive part of the weighted sum of channels. Returns {modality: (B, N)}.
+    Channel weights are the mean gradient over the content tokens of the modality, or over all
+    places of a convolution; the map is the positive part of the weighted sum of channels. That of
+    a convolution is brought to the model's patches by the mean over each of them, or, where it has
+    fewer places than patches, repeated. Returns {modality: (B, N)}.
     """
     relevance = {}
-    for modality, (features, gradient) in capture.features.items():
-        content = capture.layout.content[modality][..., None]
-        weights = (gradient * content).sum(1) / content.sum(1).clamp(min=1)
-        relevance[modality] = (features @ weights[..., None])[..., 0].relu()
+    for modality in capture.layout.spans:
+        if modality not in capture.features:
+            raise NotApplicableError(f"the model names no layer for the {modality}")
+        features, gradient = capture.features[modality]
+        content = capture.layout.content[modality]
+        if features.ndim == 4:
+            weights = gradient.mean((2, 3), keepdim=True)
+            places = (features * weights).sum(1).relu()
+            relevance[modality] = patch_means(places, capture.layout.grid, content)
+        else:
+            counted = content[..., None]
+            weights = (gradient * counted).sum(1) / counted.sum(1).clamp(min=1)
+            relevance[modality] = (features @ weights[..., None])[..., 0].relu()
     return relevance
+
+
+def patch_means(places, grid, content):
+    """Means (B, N) of a map (B, h, w) over the patches of a grid, for the N tokens of the image."""
+    patches = F.adaptive_avg_pool2d(places[:, None], grid).flatten(1)
+    # A class token, if there is one, comes first and has no place.
+    return F.pad(patches, (content.shape[1] - patches.shape[1], 0))
 
 
 @register_method("attention_grad_cam", class_specific=True)
@@ -51,13 +69,13 @@ def saliency(capture):
     if capture.image is not None:
         gradient = capture.image[1]
         if gradient.ndim == 4:
-            norm = gradient.norm(dim=1, keepdim=True)
-            per_token = F.adaptive_avg_pool2d(norm, capture.layout.grid).flatten(1)
+            content = capture.layout.content["image"]
+            relevance["image"] = patch_means(gradient.norm(dim=1), capture.layout.grid, content)
         else:
             per_token = gradient.norm(dim=-1)
-        tokens = capture.layout.content["image"].shape[1]
-        # A class token, if there is one, comes first and has no input.
-        relevance["image"] = F.pad(per_token, (tokens - per_token.shape[1], 0))
+            tokens = capture.layout.content["image"].shape[1]
+            # A class token, if there is one, comes first and has no input.
+            relevance["image"] = F.pad(per_token, (tokens - per_token.shape[1], 0))
     if "text" in capture.embeddings:
         relevance["text"] = capture.embeddings["text"][1].norm(dim=-1)
     return relevance

@@ -6,6 +6,8 @@ stream k. One interpreter walks a capture's steps; relevance and rollout differ 
 
 import torch
 
+from . import NotApplicableError
+
 
 def propagate(capture, rule):
     """Walk the attention maps in order and return R.
@@ -21,7 +23,7 @@ def propagate(capture, rule):
 
     Raises
     ------
-    ValueError for a model without attention maps
+    NotApplicableError to a model without attention maps
     """
     check_maps(capture)
     sizes = {stream: valid.shape[1] for stream, valid in capture.layout.valid.items()}
@@ -43,12 +45,9 @@ def propagate(capture, rule):
 
 
 def check_maps(capture):
-    """ValueError for a model without attention maps."""
+    """NotApplicableError to a model without attention maps."""
     if not capture.maps:
-        raise ValueError(
-            "methods on attention are not applicable to a model without attention maps, such as a "
-            "ResNet; leave out this model, or the methods that need attention"
-        )
+        raise NotApplicableError("reads attention maps, and the model has none")
 
 
 def readout(capture, state):
@@ -85,12 +84,23 @@ def row_of(matrices, row):
 
 
 def readout_map(capture, modality, prefer_cross=False):
-    """The last attention map from a readout token to `modality`, and that token's row.
+    """The last of `readout_maps`, and its row."""
+    maps, row = readout_maps(capture, modality, prefer_cross)
+    return maps[-1], row
+
+
+def readout_maps(capture, modality, prefer_cross=False):
+    """The attention maps from the stream of a readout token to `modality`, and that token's row.
 
     A stream that has a readout token of its own is read by its self-attention (with
     `prefer_cross`, by the cross-attention of another readout stream, where there is one);
     other streams by the cross-attention of a readout stream.
+
+    Raises
+    ------
+    NotApplicableError to a model that has none
     """
+    check_maps(capture)
     key = capture.layout.spans[modality].stream
     readouts = dict(capture.layout.readouts)
     others = [stream for stream in readouts if stream != key]
@@ -98,7 +108,7 @@ def readout_map(capture, modality, prefer_cross=False):
     if prefer_cross and modality == "image":
         order = [*others, key]
     for stream in order:
-        found = capture.last_map(stream, key)
-        if found is not None and stream in readouts:
+        found = capture.maps_between(stream, key)
+        if found and stream in readouts:
             return found, readouts[stream]
-    raise ValueError(f"no attention map from a readout token to {modality}")
+    raise NotApplicableError(f"no attention map leads from a token that is read to the {modality}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from . import register_method
+from . import NotApplicableError, register_method
 from .maps import Maps
 
 FEWEST = 4  # content tokens; with fewer there is no third eigenvalue to be apart from
@@ -92,17 +92,14 @@ def spectral(capture, weigh, layers, sign):
 
     Raises
     ------
-    ValueError for a modality without layers of self-attention
+    NotApplicableError to a model with a modality without layers of self-attention
     """
     maps = Maps()
     for modality, span in capture.layout.spans.items():
         content = capture.layout.content[modality]
         found = capture.layers[modality][layers]
         if not found:
-            raise ValueError(
-                f"spectral methods are not applicable to a model without self-attention among its "
-                f"{modality} tokens, such as a ResNet; leave out this model, or these methods"
-            )
+            raise NotApplicableError(f"the model has no self-attention among its {modality} tokens")
         total, graphs = 0, []
         for features, attention_map in found:
             graphs.append(graph := fiedler(features, content))

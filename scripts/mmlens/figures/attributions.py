@@ -2,10 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import colormaps
 
-from ..datasets.images import open_rgb
 from ..datasets.truth import decode_mask, with_masks
+from ..explanation.words import merge_pieces
+from .relevance import outline_boxes, read_image, show_image, show_relevance, write_words
 from .style import label
 
 CASES = {
@@ -14,7 +14,7 @@ CASES = {
     "FP": (0, 1),
     "FN": (1, 0),
 }
-WORDS_PER_LINE = 21  # characters
+OUTLINED = 3  # boxes of a sample, the most relevant ones
 
 
 def examples(predictions, explained):
@@ -40,9 +40,11 @@ def examples(predictions, explained):
 def attribution_grid(attributions, predictions, samples, truth, methods, title, names=None):
     """Rows are TP, TN, FP, FN (those that occur), columns the input and every method.
 
-    Image relevance is laid over the image, word relevance behind the words, both scaled per
-    sample and method from their least to their greatest value. The outline of the object that
-    decides the label is drawn on the input where it is known.
+    Image relevance is laid over the image, word relevance, the sum over the pieces of a word,
+    behind the words, both scaled per sample and method from their least to their greatest value;
+    with values below 0, symmetrically. Of regions, the most relevant ones are outlined. The outline
+    of the object that decides the label is drawn on the input where it is known. A method that is
+    not applicable to the model says so.
 
     attributions, predictions : DataFrames of one model and seed; samples, truth : tables;
     names : of the answers, where there are more than two classes
@@ -70,11 +72,12 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title, 
         pictures[0].set_title(f"{case}: {caption(sample, said.loc[sample_id], names)}", fontsize=7)
         write_words(texts[0], sample["text"].split(), None)
         for column, method in enumerate(methods, start=1):
-            found = first.loc[(sample_id, method)]
-            show_image(pictures[column], image, found)
-            write_words(texts[column], found["tokens"], found["text"])
             if row == 0:
                 pictures[column].set_title(label(method), fontsize=8)
+            if (sample_id, method) in first.index:
+                show_maps(pictures[column], texts[column], image, first.loc[(sample_id, method)])
+            else:
+                write_words(texts[column], ["not applicable"], None)
     missing = [case for case in CASES if case not in cases] if names is None else []
     note = f" (no {', '.join(missing)} among the explained samples)" if missing else ""
     figure.suptitle(title + note, fontsize=9)
@@ -88,50 +91,14 @@ def caption(sample, said, names):
     return f"{sample['label_name']}\n{names[said['prediction']]}, p = {said['probability']:.2f}"
 
 
-def read_image(path):
-    """An image as RGB array, at most 400 pixels wide or high; None for a sample without one."""
-    if not path:
-        return None
-    image = open_rgb(path)
-    image.thumbnail((400, 400))
-    return np.asarray(image)
-
-
-def show_image(axis, image, found=None):
-    """Draw an image in colour, or in grey with relevance on top.
-
-    found : row of the attributions table
-    """
-    if image is None:
-        return
-    extent = (0, image.shape[1], image.shape[0], 0)
-    if found is None:
-        axis.imshow(image, extent=extent)
-    elif len(found["image"]):
-        axis.imshow(image.mean(2), cmap="gray", extent=extent)
-        relevance, smooth = unit(found["image"]), "bilinear"
-        if len(found["boxes"]):
-            boxes = np.reshape(found["boxes"], (-1, 4))
-            relevance, smooth = paint(boxes, relevance, image.shape[:2]), "nearest"
-        else:
-            relevance = relevance.reshape(int(found["grid_rows"]), int(found["grid_columns"]))
-        axis.imshow(
-            relevance, cmap="inferno", alpha=0.6, extent=extent,
-            interpolation=smooth, vmin=0, vmax=1,
-        )  # fmt: skip
-
-
-def paint(boxes, relevance, shape):
-    """Array `shape` with the greatest relevance of the boxes over each pixel, 0 outside of all.
-
-    boxes : (N, 4), x1 y1 x2 y2 as shares of the image
-    """
-    canvas = np.zeros(shape)
-    scaled = (boxes * np.array([shape[1], shape[0]] * 2)).round().astype(int)
-    for (x1, y1, x2, y2), value in zip(scaled, relevance, strict=True):
-        part = canvas[y1:y2, x1:x2]
-        np.maximum(part, value, out=part)
-    return canvas
+def show_maps(picture, words, image, found):
+    """Draw a row of the attributions table: its image map on one axis, its words on the other."""
+    boxes = np.reshape(found["boxes"], (-1, 4))
+    grid = (int(found["grid_rows"]), int(found["grid_columns"]))
+    show_relevance(picture, image, found["image"], grid, boxes)
+    if len(boxes) and not grid[0] and image is not None:
+        outline_boxes(picture, image, found["image"], boxes, OUTLINED)
+    write_words(words, *merge_pieces(found["tokens"], found["text"], found["words"]))
 
 
 def outline(axis, truth, sample_id):
@@ -143,26 +110,3 @@ def outline(axis, truth, sample_id):
             np.arange(mask.shape[1]) + 0.5, np.arange(mask.shape[0]) + 0.5, mask, levels=[0.5],
             colors="white", linewidths=1,
         )  # fmt: skip
-
-
-def write_words(axis, words, relevance):
-    """Words in lines from the top, on a background that shows their relevance."""
-    axis.set(xlim=(0, WORDS_PER_LINE), ylim=(5, 0))
-    strength = unit(relevance) if relevance is not None and len(relevance) else None
-    x, y = 0, 0.5
-    for position, word in enumerate(words):
-        if x and x + len(word) > WORDS_PER_LINE:
-            x, y = 0, y + 1
-        colour = colormaps["Reds"](0.7 * strength[position]) if strength is not None else "none"
-        axis.text(
-            x, y, word, fontsize=5.2, family="monospace", va="center",
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
-        )  # fmt: skip
-        x += len(word) + 1
-
-
-def unit(values):
-    """Values scaled to [0, 1]; all 0 if they are equal."""
-    values = np.asarray(values, float)
-    span = np.ptp(values)
-    return (values - values.min()) / span if span > 0 else np.zeros_like(values)

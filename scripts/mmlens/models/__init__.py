@@ -61,6 +61,6 @@ def build_model(name, settings, data):
 
 def load(folder, device="cpu"):
     """An exported checkpoint, ready for use: a `LoadedModel` with predict(images, texts)."""
-    from ..training.loaded import LoadedModel
+    from ..training.opened import open_export
 
-    return LoadedModel(folder, device)
+    return open_export(folder, device)

@@ -30,6 +30,11 @@ NOTES = {
         "number beside centre_prior and random.",
         "localisation.csv",
     ),
+    "not_applicable": (
+        "Not applicable",
+        "Methods that cannot apply to a model, and why: they have no rows for it in any table.",
+        "not_applicable.csv",
+    ),
     "groups": ("Groups", "Test metrics per value of every group column.", "comparison.csv"),
     "audit": (
         "Audit of the data",
