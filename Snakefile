@@ -19,6 +19,7 @@ wildcard_constraints:
     seed=r"\d+",
     extractor="|".join(EXTRACTORS.names()),
     weights=one_of(config["weights"]),
+    case=one_of([case["name"] for case in config["cases"]]),
 
 
 include: "workflow/rules/data.smk"
@@ -29,6 +30,7 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/explain.smk"
+include: "workflow/rules/cases.smk"
 include: "workflow/rules/perturb.smk"
 include: "workflow/rules/report.smk"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, validators
 
+from .config_cases import check_cases, complete_cases
 from .config_weights import check_use, check_weights
 from .datasets import DATASETS
 from .explanation import METHODS
@@ -85,6 +86,7 @@ def complete_config(config, schema):
     config["explain"]["grad_cam_layers"] = {m: layers[m] for m in layers if m in in_run}
     if "random" not in config["methods"]:
         config["methods"] = ["random", *config["methods"]]
+    config["cases"] = complete_cases(config)
     return config
 
 
@@ -271,6 +273,7 @@ def check_values(config):
             "add them or set stem.pretrain: false"
         )
     problems += check_features(config) + check_vqa(dataset) + check_weights(config)
+    problems += check_cases(config)
     return problems + check_arguments(config) + check_use(config)
 
 

@@ -1,4 +1,4 @@
-"""One case: the same numbers as the run's, of every kind of model, in Python and on the command line."""
+"""One case: the numbers of the run, of every kind of model, in Python and on the command line."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 from stock_checkpoints import save_clip
-from test_exports import REGIONS, SIZES, WIDTH, encoded, export, new_model
+from test_exports import REGIONS, SIZES, encoded, export, new_model
 from training_data import write_data
 from unimodal_checkpoints import save_resnet, save_text, save_vit
 
@@ -141,7 +141,7 @@ def test_a_text_model_in_the_format_of_a_hub_needs_no_image(tmp_path):
     case.write(tmp_path / "case")
 
 
-def test_a_head_of_its_own_and_answers(tmp_path):
+def test_a_head_of_its_own(tmp_path):
     save_clip(tmp_path / "clip")
     image = tmp_path / "image.png"
     Image.new("RGB", (40, 30), "red").save(image)
@@ -149,7 +149,7 @@ def test_a_head_of_its_own_and_answers(tmp_path):
     similar = {"head": "similarity"}
     case = mmlens.explain(tmp_path / "clip", image, model_arguments=similar, **options)
     assert case.prediction in (0, 1)
-    with pytest.raises(DataError, match=r"holds no head\..*which the logits depend on"):
+    with pytest.raises(DataError, match=r"holds no classifier\..*which the logits depend on"):
         mmlens.explain(tmp_path / "clip", image, **options)
 
 
@@ -193,7 +193,7 @@ def test_a_folder_of_another_kind_and_models_that_are_not_explained(tmp_path):
     save_vit(tmp_path)
     with pytest.raises(DataError, match="holds neither an exported checkpoint nor one of a run"):
         mmlens.explain(tmp_path, "x.png")
-    with pytest.raises(DataError, match="generative has no tokens.*not explained"):
+    with pytest.raises(DataError, match=r"generative has no tokens.*not explained"):
         mmlens.explain(tmp_path, "x.png", architecture="generative")
     with pytest.raises(DataError, match="lxmert reads regions"):
         mmlens.explain(tmp_path, "x.png", architecture="lxmert")
@@ -218,7 +218,6 @@ def test_the_command_writes_what_python_gives(root, tmp_path):
         target=0, arguments={"raw_attention": {"layer": 0, "head": 1}},
     )  # fmt: skip
     assert found == json.loads(json.dumps(case.to_dict()))
-    assert features["features"].shape[1] == WIDTH
 
 
 def test_importing_mmlens_imports_no_torch():

@@ -2,6 +2,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -41,6 +42,31 @@ def of_run(pattern, **wildcards):
     values = {"run": config["run"], "model": config["models"], "seed": config["seeds"]}
     values |= wildcards
     return expand(pattern, **{name: values[name] for name in values if f"{{{name}}}" in pattern})
+
+
+def case_of(wildcards):
+    """The entry of section cases of a case, by its name."""
+    return ordered(next(case for case in config["cases"] if case["name"] == wildcards.case))
+
+
+def case_image(wildcards):
+    """Image file of a case that is no sample of the run."""
+    return [image for key, image in case_of(wildcards).items() if key == "image"]
+
+
+def of_case(function):
+    """A function of the wildcards of a model, as one of those of a case: of the case's model."""
+
+    def of_model(wildcards):
+        return function(SimpleNamespace(run=wildcards.run, model=case_of(wildcards)["model"]))
+
+    return of_model
+
+
+def first_checkpoint(wildcards):
+    """Folder of a model's checkpoint of the first seed, which cases are explained by."""
+    model, seed = wildcards.model, config["seeds"][0]
+    return f"results/{wildcards.run}/checkpoints/{model}/seed{seed}"
 
 
 def trained_models():

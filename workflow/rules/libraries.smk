@@ -79,6 +79,12 @@ def explanation_library(wildcards):
     return torch_library([wildcards.model], *engine, *set().union(*methods), *perturbation)
 
 
+def case_library(wildcards):
+    methods = {method for case in config["cases"] for method in case["methods"]}
+    parts = ["cases.py", *implementations(METHODS, sorted(methods))]
+    return torch_library([wildcards.model], *set().union(*map(with_imports, parts)))
+
+
 def extractor_library(*extractors):
     """`library` of a job that extracts features: all of features/ but the other extractors."""
     shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]

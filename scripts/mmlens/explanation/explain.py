@@ -89,8 +89,8 @@ def method_maps(name, seen, **options):
 
     Raises
     ------
-    NotApplicableError, as the method does; ValueError if it does not return one number for every token
-    of every modality that the model reads.
+    NotApplicableError, as the method does; ValueError if it does not return one number for every
+    token of every modality that the model reads.
     """
     found = METHODS.get(name)(seen, **options)
     shapes = {m: tuple(values.shape) for m, values in found.items()}
