@@ -161,6 +161,21 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
          'explain.arguments.dsmi.sign: found "max"', '"abs", "minority"'),
         ({"explain": {"arguments": {"rollout": {"crosses": 1}}}},
          "explain.arguments.rollout.crosses: found 1 (int)", "type boolean"),
+        ({"cases": [{"model": "text_only"}]}, "cases.0.name: missing", "add it"),
+        ({"cases": [{"name": "a", "model": "vilt"}]}, "cases.0.model: found 'vilt'",
+         "one of the run's models (text_only, vilt_scratch)"),
+        ({"cases": [{"name": "a", "model": "vilt_scratch", "text": "b"}]},
+         "cases.0.image: missing, and vilt_scratch reads it", "sample_id"),
+        ({"cases": [{"name": "a", "model": "text_only", "text": "b", "sample_id": "1"}]},
+         "cases.0.text: not used with sample_id", "remove it"),
+        ({"cases": [{"name": "a", "model": "text_only", "sample_id": str(k)} for k in range(2)]},
+         "cases.1.name: 'a' occurs more than once", "rename it"),
+        ({"cases": [{"name": "a", "model": "text_only", "text": "b", "methods": ["rolout"]}]},
+         "cases.0.methods: unknown method 'rolout'", "did you mean rollout?"),
+        ({"cases": [{"name": "../a", "model": "text_only", "text": "b"}]},
+         "cases.0.name: found", "starting with a letter or digit"),
+        ({"explain": {"arguments": {"raw_attention": {"head": -1}}}},
+         "explain.arguments.raw_attention.head: found -1", "at least 0"),
         ({"explain": {"arguments": {"saliency": {"samples": 1}}}},
          "unknown key 'explain.arguments.saliency.samples'", "known are"),
         ({"features": {"extractors": ["stem"]}, "stem": {"pretrain": False}},
@@ -221,6 +236,13 @@ def test_several_mistakes_are_all_reported():
         "training_of": {"vilt_scratch": {"clip": 0}},
     }
     assert len(problems_of(config_with(changes))) == 3
+
+
+def test_a_case_takes_the_methods_of_the_run():
+    cases = [{"name": "a", "model": "text_only", "text": "b"}]
+    cases.append({**cases[0], "name": "c", "methods": ["rollout"]})
+    full = complete_config(config_with({"cases": cases}), SCHEMA)
+    assert [case["methods"] for case in full["cases"]] == [full["methods"], ["rollout"]]
 
 
 def test_modalities_that_a_run_reads():
