@@ -191,7 +191,7 @@ def test_a_run_goes_on_without_what_does_not_apply(tmp_path):
     why = "reads attention maps, and the model has none"
     assert table.to_dict("records") == [{"model": "resnet", "method": "relevance", "why": why}]
     said = samples.assign(probability=0.9)[["sample_id", "label", "prediction", "probability"]]
-    truth = pd.DataFrame({"sample_id": [], "named": []}).astype({"named": bool})
+    truth = pd.DataFrame({"sample_id": [], "named": [], "mask_counts": []}).astype({"named": bool})
     figure = attribution_grid(frame, said, samples, truth, methods, "resnet")
     texts = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert texts.count("not applicable") == 2

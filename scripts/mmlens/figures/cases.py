@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..explanation.words import merge_pieces
 from .relevance import bar_words, outline_boxes, read_image, show_image, show_relevance
 from .style import label, wrapped
 
@@ -15,12 +16,12 @@ MOST = 40  # words that are drawn
 def overlay(case):
     """The input and one column per method: its map over the image, its words as bars.
 
-    Of regions the map is drawn twice: blended, and as boxes. A method that is not applicable says
-    why.
+    Of regions the map is drawn twice: blended, and as boxes. Below stands which methods are not
+    applicable, and why.
 
     case : `mmlens.cases.Case`
     """
-    names = [*case.maps, *(name for name in case.not_applicable if name != "layers")]
+    names = list(case.maps) or [None]
     columns = min(COLUMNS, 1 + len(names))
     blocks = [names[k : k + columns - 1] for k in range(0, len(names), columns - 1)]
     image, kinds = canvas_of(case), rows_of(case)
@@ -39,14 +40,12 @@ def overlay(case):
         show_image(axes[0, 0], image)
     for number, block in enumerate(blocks):
         for column, name in enumerate(block, 1):
-            own = axes[number * len(kinds) : (number + 1) * len(kinds), column]
-            own[0].set_title(label(name), fontsize=8)
-            if name in case.maps:
+            if name is not None:
+                own = axes[number * len(kinds) : (number + 1) * len(kinds), column]
+                own[0].set_title(label(name), fontsize=8)
                 draw_method(dict(zip(kinds, own, strict=True)), case, name, image)
-            else:
-                why = wrapped(f"not applicable: {case.not_applicable[name]}", 26)
-                own[0].text(0.5, 0.5, why, ha="center", va="center", fontsize=6)
     figure.suptitle(title_of(case), fontsize=8)
+    figure.supxlabel(missing_of(case, 28 * columns), fontsize=6)
     return figure
 
 
@@ -90,15 +89,32 @@ def layers(case):
         axis.set_title(f"layer {number}", fontsize=7)
         show_relevance(axis, image, case.layers["image"][number], case.grid, case.boxes)
     if words:
-        axis = figure.add_subplot(grid[pictures, :])
-        axis.imshow(case.layers["text"], cmap="inferno", aspect="auto")
-        axis.grid(False)
-        axis.set_xticks(range(len(case.tokens)), case.tokens, rotation=90, fontsize=5)
-        axis.set_yticks(range(len(case.layers["text"])))
-        axis.tick_params(axis="y", labelsize=6)
-        axis.set_ylabel("layer", fontsize=7)
+        word_layers(figure.add_subplot(grid[pictures, :]), case)
     figure.suptitle("attention of the token that is read", fontsize=8)
     return figure
+
+
+def word_layers(axis, case):
+    """Attention on every word, the sum over its pieces, in every layer."""
+    merged = [merge_pieces(case.tokens, values, case.words) for values in case.layers["text"]]
+    words = merged[0][0]
+    axis.imshow(np.stack([values for _, values in merged]), cmap="inferno", aspect="auto")
+    axis.grid(False)
+    turned = {"rotation": 90} if len(words) > 12 else {}
+    axis.set_xticks(range(len(words)), words, fontsize=6, **turned)
+    axis.set_yticks(range(len(merged)))
+    axis.tick_params(axis="y", labelsize=6)
+    axis.set_ylabel("layer", fontsize=7)
+
+
+def missing_of(case, width):
+    """Which methods are not applicable, one line per reason."""
+    reasons = {}
+    for name, why in case.not_applicable.items():
+        if name != "layers":
+            reasons.setdefault(why, []).append(label(name))
+    lines = [f"{', '.join(names)}: not applicable: {why}" for why, names in reasons.items()]
+    return "\n".join(wrapped(line, width) for line in lines)
 
 
 def canvas_of(case):

@@ -115,8 +115,8 @@ def word_colours(relevance):
     shares = (np.asarray(relevance, float) - low) / (high - low) if high > low else None
     if shares is None:
         shares = np.full(len(relevance), 0.5 if colours == SIGNED else 0.0)
-    if colours == SIGNED:
-        return [colormaps[SIGNED](share) for share in shares]
+    if colours == SIGNED:  # without its darkest shades, on which no word can be read
+        return [colormaps[SIGNED](0.15 + 0.7 * share) for share in shares]
     return [colormaps["Reds"](0.7 * share) for share in shares]
 
 
@@ -127,7 +127,9 @@ def bar_words(axis, words, relevance, most=40):
     axis.barh(range(len(chosen)), values, color=np.where(values < 0, "C0", "C3"))
     axis.set_yticks(range(len(chosen)), [words[k] for k in chosen], fontsize=6)
     axis.set_ylim(len(chosen) - 0.5, -0.5)
+    axis.locator_params(axis="x", nbins=4)
     axis.tick_params(axis="x", labelsize=5)
+    axis.xaxis.get_offset_text().set_fontsize(5)
     axis.grid(False, axis="y")
     if len(chosen) < len(words):
         axis.set_xlabel(f"{len(chosen)} of {len(words)} words", fontsize=6)
