@@ -1,7 +1,4 @@
-"""Perturbation AUC and localisation of every model, seed and method, with intervals.
-
-And the methods that could not apply.
-"""
+"""Perturbation AUC, localisation, pairs of methods and methods that could not apply: tables."""
 
 import sys
 
@@ -12,6 +9,7 @@ import pandas as pd
 from mmlens.explanation.missing import tabulate_missing
 from mmlens.perturbation.curves import tabulate_auc
 from mmlens.perturbation.localisation import tabulate_localisation
+from mmlens.perturbation.method_pairs import compare_methods
 from mmlens.table import read_runs, read_samples, write_csv
 
 params, inputs = snakemake.params, snakemake.input
@@ -29,4 +27,8 @@ write_csv(
 )
 write_csv(
     snakemake.output.missing, tabulate_missing(inputs.attributions, params.models, params.seeds)
+)
+write_csv(
+    snakemake.output.pairs,
+    compare_methods(perturbation, attributions, samples, scores=params.scores, **params.statistics),
 )

@@ -16,6 +16,7 @@ from mmlens.files import write_text
 from mmlens.report import tables
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import embedded, render_html, render_markdown
+from mmlens.report.pairs import best_against_others, pair_findings
 from mmlens.report.texts import NOTES, explanation_findings, introduction
 
 inputs, params = snakemake.input, snakemake.params
@@ -39,8 +40,11 @@ if inputs.perturbation:  # of a run that explains decisions
     modality = "image" if "image" in set(perturbation["modality"]) else "text"
     against_random = verdicts(perturbation, comparison, modality)
     findings += explanation_findings(against_random, modality)
+    against_best = best_against_others(read(inputs.pairs[0]), modality)
+    findings += pair_findings(against_best, modality)
     shown |= {
         "verdicts": against_random,
+        "pairs": tables.pairs_table(against_best),
         "perturbation": tables.perturbation_table(perturbation),
         "localisation": tables.localisation_table(read(inputs.localisation[0])),
         "not_applicable": read(inputs.missing[0]),

@@ -5,7 +5,8 @@ from conftest import ROOT
 
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import render_html, render_markdown
-from mmlens.report.tables import Shown, perturbation_table
+from mmlens.report.pairs import best_against_others, pair_findings
+from mmlens.report.tables import Shown, pairs_table, perturbation_table
 from mmlens.report.texts import explanation_findings, introduction, origins
 
 TEMPLATE = ROOT / "scripts/mmlens/report/page.html.j2"
@@ -101,6 +102,54 @@ def test_methods_with_one_reason_share_a_sentence():
     found = verdicts(perturbation(**areas), comparison(0.45, 0.55))
     _, sentence = explanation_findings(found)
     assert "rollout, relevance not separable: the model is not better than chance" in sentence
+
+
+def pairs(*rows):
+    """Rows of method_pairs from (a, b, AUC of a, AUC of b, verdict)."""
+    table = pd.DataFrame(rows, columns=["method_a", "method_b", "auc_a", "auc_b", "verdict"])
+    difference = table["auc_a"] - table["auc_b"]
+    facts = {"model": "m", "seed": 0, "modality": "image", "direction": "positive"}
+    facts |= {"operator": "token_drop", "protocol": "default", "score": "probability"}
+    return table.assign(
+        **facts,
+        difference=difference,
+        difference_low=difference - 1,
+        difference_high=difference + 2,
+        p_holm=0.01,
+        n=100,
+    )
+
+
+def test_the_best_method_is_compared_with_the_others_nearest_first():
+    table = pairs(
+        ("centre_prior", "random", 58, 60, "A better"),
+        ("centre_prior", "rollout", 58, 50, "B better"),
+        ("random", "rollout", 60, 50, "B better"),
+        ("relevance", "rollout", 51, 50, "not separable"),
+        ("random", "relevance", 60, 51, "B better"),
+        ("centre_prior", "relevance", 58, 51, "B better"),
+    )
+    others = table.assign(direction="negative", auc_a=0.0)
+    found = best_against_others(pd.concat([others, table]))
+    assert found["best"].unique().tolist() == ["rollout"]
+    assert found["other"].tolist() == ["relevance", "centre_prior", "random"]
+    assert found["verdict"].tolist() == ["not separable", "better", "better"]
+    names = ["difference", "difference_low", "difference_high"]
+    assert found[names].iloc[0].tolist() == [-1, -3, 0]
+    (sentence,) = pair_findings(found)
+    assert sentence == (
+        "m, seed 0, image: the lowest mean AUC is rollout's; it is not separable from relevance "
+        "(paired, n = 100)."
+    )
+    (sentence,) = pair_findings(found[1:])
+    assert "it is better than every other (" in sentence
+    assert pairs_table(found)["difference"][0] == ("-1.00 [-3.00, 0.00]", -1)
+
+
+def test_without_pairs_there_is_nothing_to_say():
+    found = best_against_others(pairs())
+    assert found.empty
+    assert pair_findings(found) == []
 
 
 def test_text_from_data_is_escaped():

@@ -11,6 +11,10 @@ COLUMNS = {
         "model method modality direction operator protocol score subset auc auc_low auc_high n"
     ),
     "localisation": "model method modality metric subset value low high n",
+    "method_pairs": (
+        "model seed modality direction score method_a method_b auc_a auc_b difference "
+        "difference_low difference_high p p_holm verdict n clusters flagged"
+    ),
     "audit": "stratum check auroc limit passed n",
     "quality": "split rows_read duplicates_dropped samples",
     "cost": "rule job seconds cpu_seconds peak_mb",

@@ -5,6 +5,7 @@ rule perturb:
     input:
         of_explained("results/{run}/tables/perturbation_auc.csv"),
         of_explained("results/{run}/tables/localisation.csv"),
+        of_explained("results/{run}/tables/method_pairs.csv"),
 
 
 rule tabulate_explanations:
@@ -15,16 +16,19 @@ rule tabulate_explanations:
         perturbation=of_explained("results/{run}/perturbation/{model}/seed{seed}.parquet"),
         lib=library(
             "datasets/truth.py",
+            "evaluation/paired.py",
             "evaluation/statistics.py",
             "evaluation/subsets.py",
             "explanation/missing.py",
             "perturbation/curves.py",
             "perturbation/localisation.py",
+            "perturbation/method_pairs.py",
         ),
     output:
         perturbation="results/{run}/tables/perturbation_auc.csv",
         localisation="results/{run}/tables/localisation.csv",
         missing="results/{run}/tables/not_applicable.csv",
+        pairs="results/{run}/tables/method_pairs.csv",
     log:
         "results/{run}/logs/tabulate_explanations.log",
     benchmark:
@@ -38,6 +42,7 @@ rule tabulate_explanations:
     params:
         models=explained_models(),
         seeds=config["seeds"],
+        scores=config["method_pairs"]["scores"],
         statistics=section("statistics"),
     script:
         "../../scripts/tabulate_explanations.py"

@@ -53,6 +53,7 @@ rule write_report:
         perturbation=of_explained("results/{run}/tables/perturbation_auc.csv"),
         localisation=of_explained("results/{run}/tables/localisation.csv"),
         missing=of_explained("results/{run}/tables/not_applicable.csv"),
+        pairs=of_explained("results/{run}/tables/method_pairs.csv"),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

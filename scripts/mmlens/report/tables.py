@@ -74,6 +74,13 @@ def perturbation_table(perturbation, score="probability", subset="all"):
     return pivot(chosen, "test", tests)
 
 
+def pairs_table(against_best):
+    """The best method of every model and seed against each other one (`best_against_others`)."""
+    shown = against_best[["model", "seed", "best", "other"]].copy()
+    shown["difference"] = with_interval(against_best, "difference", 2)
+    return shown.assign(**against_best[["p_holm", "verdict", "n"]])
+
+
 def localisation_table(localisation, subset="all"):
     """Localisation metrics with interval: a row per model, seed and method."""
     chosen = localisation[localisation["subset"] == subset].copy()

@@ -14,6 +14,14 @@ NOTES = {
         "lies wholly below that of random orders.",
         "perturbation_auc.csv",
     ),
+    "pairs": (
+        "The best method against the others",
+        "Image tokens (words, in a run without images), most relevant removed first, probability "
+        "of the predicted class. Best: of the lowest mean AUC. Difference: the best minus the "
+        "other, mean over samples, with BCa 95% interval; p by sign flips of whole quads (images), "
+        "after Holm over all pairs of methods and both modalities. All pairs are in the file.",
+        "method_pairs.csv",
+    ),
     "perturbation": (
         "Perturbation tests",
         "Area under the curve of the predicted class's probability, times 100, mean over samples "
