@@ -32,6 +32,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/cases.smk"
 include: "workflow/rules/perturb.smk"
+include: "workflow/rules/sanity.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -49,6 +50,7 @@ rule all:
         rules.evaluate.input,
         rules.explain.input,
         rules.perturb.input,
+        if_sanity(rules.sanity.input),
         rules.figures.input,
         rules.summary.input,
         tracking_files(),

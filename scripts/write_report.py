@@ -17,6 +17,7 @@ from mmlens.report import tables
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import embedded, render_html, render_markdown
 from mmlens.report.pairs import best_against_others, pair_findings
+from mmlens.report.sanity import modality_table, sanity_table
 from mmlens.report.texts import NOTES, explanation_findings, introduction
 
 inputs, params = snakemake.input, snakemake.params
@@ -49,6 +50,9 @@ if inputs.perturbation:  # of a run that explains decisions
         "localisation": tables.localisation_table(read(inputs.localisation[0])),
         "not_applicable": read(inputs.missing[0]),
     }
+if inputs.sanity:
+    sanity = read(inputs.sanity[0])
+    shown |= {"sanity": sanity_table(sanity), "modality": modality_table(sanity)}
 figures = [
     {
         "title": " ".join(Path(path).with_suffix("").parts[-2:]).replace("_", " "),

@@ -177,6 +177,7 @@ def check_names(config):
         ("dataset.kind", DATASETS, [config["dataset"]["kind"]]),
         ("methods", METHODS, config["methods"]),
         ("explain.arguments", METHODS, config["explain"]["arguments"]),
+        ("sanity.methods", METHODS, config["sanity"]["methods"] or ()),
         ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
         ("features.settings", EXTRACTORS, config["features"]["settings"]),
     ):

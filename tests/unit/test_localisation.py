@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from sklearn.metrics import roc_auc_score
 
-from mmlens.datasets.truth import NO_MASK, box_coverage, coverage
+from mmlens.datasets import DATASETS
+from mmlens.datasets.samples import build_samples
+from mmlens.datasets.truth import NO_MASK, box_coverage, coverage, is_named
 from mmlens.features.boxes import patch_boxes
 from mmlens.features.stem import patch_words
 from mmlens.perturbation.localisation import (
@@ -18,12 +21,14 @@ from mmlens.perturbation.localisation import (
     mask_auc,
     mass,
     pointing,
+    rank,
     score_maps,
     tabulate_localisation,
     text_truth,
 )
 
 TRUTH = np.array([0.0, 1.0, 0.5, 0.0])
+OPEN = SHARED / "data/coco_open"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,55 @@ def test_mask_auc_of_perfect_inverted_and_constant_maps():
     assert mask_auc(TRUTH, TRUTH) == pytest.approx((1 * 2.5 + 0.5 * 2.25) / (1.5 * 2.5))
 
 
+def quantus(a, s):
+    """Pointing game, relevance mass and rank accuracy as Quantus 0.6 defines them.
+
+    quantus/metrics/localisation: pointing_game.py, relevance_mass_accuracy.py and
+    relevance_rank_accuracy.py of understandable-machine-intelligence-lab/Quantus, `evaluate_*`,
+    without normalisation, for a map `a` and a mask `s` of as many pixels.
+    """
+    inside = {k for k, on in enumerate(s) if on}
+    highest = {k for k, value in enumerate(a) if value == max(a)}
+    most_relevant = sorted(range(len(a)), key=lambda k: a[k])[-len(inside) :]
+    return (
+        float(bool(highest & inside)),
+        sum(a[k] for k in inside) / sum(a),
+        len(inside & set(most_relevant)) / len(inside),
+    )
+
+
+@given(
+    st.lists(st.floats(0.01, 9), min_size=2, max_size=30, unique=True),
+    st.data(),
+)
+def test_scores_of_maps_without_ties_are_those_of_quantus(relevance, data):
+    covered = data.draw(
+        st.lists(st.booleans(), min_size=len(relevance), max_size=len(relevance)).filter(any)
+    )
+    found = [f(np.array(relevance), np.array(covered, float)) for f in (pointing, mass, rank)]
+    assert found == pytest.approx(list(quantus(relevance, covered)))
+
+
+def test_where_tokens_tie_quantus_takes_the_luckiest_or_the_last_and_we_the_mean():
+    relevance, covered = np.ones(4), np.array([0.0, 0.0, 0.0, 1.0])
+    assert quantus(relevance, covered) == (1, 0.25, 1)
+    assert quantus(relevance, covered[::-1]) == (1, 0.25, 0)
+    assert [f(relevance, covered) for f in (pointing, mass, rank)] == [0.25, 0.25, 0.25]
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 4)), min_size=2, max_size=8))
+def test_rank_accuracy_is_that_of_pixels_in_the_mean_over_orders_of_ties(tokens):
+    relevance, covered = np.array(tokens).T
+    if covered.any():
+        pixels = np.concatenate([np.arange(4) < count for count in covered])
+        values, area = np.repeat(relevance, 4), covered.sum()
+        cut = np.sort(values)[-area]
+        surely, perhaps = values > cut, values == cut
+        left = area - surely.sum()
+        expected = (pixels[surely].sum() + left * pixels[perhaps].mean()) / area
+        assert rank(relevance.astype(np.float32), covered / 4) == pytest.approx(expected)
+
+
 def test_a_map_without_positive_relevance_has_no_mass():
     assert np.isnan(mass(np.array([0.0, -1.0, 0.0, 0.0]), TRUTH))
 
@@ -74,7 +128,7 @@ def test_scores_depend_on_pairs_only_and_order_scores_on_ranks_only(pairs, rando
     relevance, truth = np.array(pairs).T
     if 0 < truth.sum() < len(truth):
         shuffled = random.sample(pairs, len(pairs))
-        for metric in (pointing, mask_auc):
+        for metric in (pointing, rank, mask_auc):
             expected = pytest.approx(metric(relevance, truth))
             assert metric(*np.array(shuffled).T) == expected
             ranks = np.unique(relevance, return_inverse=True)[1]
@@ -174,6 +228,74 @@ def test_boxes_of_a_grid_are_covered_as_its_patches(rows, columns, seed):
     mask = np.random.default_rng(seed).random((6 * rows, 5 * columns)) < 0.5
     boxes = patch_boxes((rows, columns))
     assert np.allclose(box_coverage(mask, boxes), coverage(mask, (rows, columns)).ravel())
+
+
+def test_boxes_are_a_truth_of_their_own_where_masks_are_missing():
+    truth, samples = example()
+    box = {"x": 23.5, "y": -2.0, "width": 23.0, "height": 18.0}
+    truth = truth.assign(**box)
+    runs = attributions().assign(model="m", seed=0)
+    table = tabulate_localisation(runs, samples, truth, resamples=20, seed=0)
+    assert set(table["truth"]) == {"mask", "words"}
+    truth.loc[2, "mask_counts"] = NO_MASK
+    shown = grids({"a": (2, 4), "b": (2, 2)})
+    masks, boxes = (image_truth(truth, shown, kind) for kind in ("mask", "box"))
+    assert set(masks) == {"a"}
+    # of 48 columns those from 23 to 46, of the rows the upper 16
+    assert boxes["b"] == pytest.approx([1 / 24 * 16 / 24, 23 / 24 * 16 / 24, 0, 0])
+    assert boxes["a"] == pytest.approx([0, 1 / 12, 1, 11 / 12, 0, 0, 0, 0])
+    table = tabulate_localisation(runs, samples, truth, resamples=20, seed=0)
+    found = table[table["subset"] == "all"].set_index(["method", "truth", "metric"])["n"]
+    assert found["perfect", "mask", "rank"] == 1
+    assert found["perfect", "box", "rank"] == found["perfect", "words", "rank"] == 2
+
+
+def test_masks_of_several_named_objects_are_one_truth_and_count_only_together():
+    left, corner = np.zeros((32, 32), bool), np.zeros((32, 32), bool)
+    left[:, :16], corner[:16, 16:] = True, True
+    truth = pd.DataFrame([truth_row("a", left), truth_row("a", corner)])
+    shown = grids({"a": (2, 2)})
+    assert image_truth(truth, shown)["a"].tolist() == [1, 1, 1, 0]
+    truth.loc[1, "mask_counts"] = NO_MASK
+    assert image_truth(truth, shown) == {}
+
+
+@pytest.mark.parametrize(
+    ("category", "text", "named"),
+    [
+        ("dog", "A Dog, asleep", True),
+        ("dog", "two dogs", True),
+        ("dog", "a hotdog", False),
+        ("bus", "Buses wait", True),
+        ("dining table", "a dining table", True),
+        ("dining table", "a table", False),
+    ],
+)
+def test_objects_are_named_by_the_words_of_their_category(category, text, named):
+    assert is_named(category, text) == named
+
+
+@pytest.mark.skipif(not OPEN.is_dir(), reason="shared photographs are not on this machine")
+@pytest.mark.parametrize(
+    ("file", "kind", "photographs", "named"),
+    [("native", "mask", 47, 11), ("boxes", "box", 312, 143)],
+)
+def test_photographs_have_masks_and_boxes_as_truths(file, kind, photographs, named):
+    instances = OPEN / f"annotations/instances_val2017_{file}.json"
+    objects = json.loads(instances.read_text())["annotations"]
+    assert len({o["image_id"] for o in objects}) == photographs
+    splits = ("train", "val", "test")
+    settings = {
+        "root": str(OPEN),
+        "files": {split: f"itm/sugarcrepe_pairs_{split}.jsonl" for split in splits},
+        "instances": {split: str(instances.relative_to(OPEN)) for split in splits},
+    }
+    samples, truth, _ = build_samples(DATASETS.get("hateful_memes")(settings))
+    assert samples["image"].nunique() == 169
+    known = image_truth(truth, grids(dict.fromkeys(samples["sample_id"], (7, 7))), kind)
+    of_image = samples.set_index("sample_id")["image"]
+    assert of_image[list(known)].nunique() == named
+    assert not image_truth(truth, grids({}), kind)
 
 
 def test_truth_of_words_tells_repeated_words_apart():

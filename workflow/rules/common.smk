@@ -96,6 +96,24 @@ def of_explained(pattern):
     return of_run(pattern) if explained_models() else []
 
 
+def sanity_settings():
+    """Section sanity with the names of its methods; without draws of a random order to check."""
+    settings = {key: config["sanity"][key] for key in config["sanity"] if key != "enabled"}
+    methods = config["methods"] if settings["methods"] is None else settings["methods"]
+    return ordered({**settings, "methods": [m for m in methods if m != "random"]})
+
+
+def sanity_figures():
+    """Figures of the check that has some."""
+    drawn = "randomisation" in config["sanity"]["checks"]
+    return of_explained("results/{run}/figures/sanity/{model}.svg") if drawn else []
+
+
+def if_sanity(files):
+    """Files of the sanity checks, for what includes them only where the run asks for them."""
+    return files if config["sanity"]["enabled"] else []
+
+
 def one_of(names):
     """Regular expression of these names; without any, one that matches nothing."""
     return "|".join(names) or "(?!)"
@@ -331,9 +349,13 @@ def benchmark_files(wildcards):
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     if not explained_models():
         single.remove("tabulate_explanations")
+    single += if_sanity(["tabulate_sanity"] if explained_models() else [])
     names = {name: config["models"] for name in single}
     per_figure = ("draw_attributions/{model}", "draw_perturbation_curves/{model}")
     names |= dict.fromkeys((*per_figure, "explain_model/{model}/seed{seed}"), explained_models())
+    checks = ["check_explanations/{model}/seed{seed}"]
+    checks += ["draw_sanity/{model}"] if sanity_figures() else []
+    names |= dict.fromkeys(if_sanity(checks), explained_models())
     names |= {"train_model/{model}/seed{seed}": trained_models()}
     names |= {"predict_model/{model}/seed{seed}": used_models()}
     return [

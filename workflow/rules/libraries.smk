@@ -85,6 +85,14 @@ def case_library(wildcards):
     return torch_library([wildcards.model], *set().union(*map(with_imports, parts)))
 
 
+def sanity_library(wildcards):
+    methods = implementations(METHODS, sanity_settings()["methods"])
+    parts = [with_imports(method) for method in methods]
+    parts += [with_imports("explanation/explain.py")]
+    parts += [with_imports(f"perturbation/{name}.py") for name in ("modality", "sanity")]
+    return torch_library([wildcards.model], *set().union(*parts))
+
+
 def extractor_library(*extractors):
     """`library` of a job that extracts features: all of features/ but the other extractors."""
     shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]

@@ -11,6 +11,7 @@ FIGURES = [
     ),
     *of_explained("results/{run}/figures/attributions/{model}.svg"),
     *of_explained("results/{run}/figures/perturbation_curves/{model}.svg"),
+    *if_sanity(sanity_figures()),
 ]
 
 
@@ -54,6 +55,7 @@ rule write_report:
         localisation=of_explained("results/{run}/tables/localisation.csv"),
         missing=of_explained("results/{run}/tables/not_applicable.csv"),
         pairs=of_explained("results/{run}/tables/method_pairs.csv"),
+        sanity=if_sanity(of_explained("results/{run}/tables/sanity.csv")),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

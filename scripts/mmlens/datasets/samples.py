@@ -301,6 +301,7 @@ def broken_images(frame, gate):
 
 def build_truth(samples, instances, problems):
     """The truth table of the samples; empty where the data set has no instances."""
-    named = dict(zip(samples["sample_id"], samples.get("named_region", []), strict=False))
+    known = "named_region" in samples
+    named = dict(zip(samples["sample_id"], samples["named_region"], strict=True)) if known else None
     spans = dict(zip(samples["sample_id"], samples.get("word_spans", []), strict=False))
     return read_truth(samples, instances, named, spans, problems)

@@ -1,6 +1,7 @@
 """Ground truth of explanations: the masks of the objects and the words that name them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pycocotools import mask as coco_mask
 COLUMNS = ("sample_id", "region_id", "category", "x", "y", "width", "height")
 MASK_COLUMNS = ("mask_height", "mask_width", "mask_counts", "named", "word_spans")
 NO_MASK = ""
+SHOWN = ("sample_id", "image", "text")
 
 
 def read_truth(samples, instances, named, spans, problems):
@@ -17,9 +19,10 @@ def read_truth(samples, instances, named, spans, problems):
 
     Parameters
     ----------
-    samples : DataFrame with sample_id, split, image
+    samples : DataFrame with sample_id, split, image, text
     instances : {split: what `read_instances` returns for it}
-    named : {sample_id: annotation id of the object that decides the label}
+    named : {sample_id: annotation id of the object that decides the label}; None where the data
+        set does not say, and an object counts as named if its category stands in the text
     spans : {sample_id: JSON list of (start, end) character spans of the deciding words}
     problems : list, to which masks and file names that cannot be used are appended
 
@@ -32,7 +35,7 @@ def read_truth(samples, instances, named, spans, problems):
     rows = []
     for split, (path, by_file) in instances.items():
         chosen = samples[samples["split"] == split]
-        for sample_id, image in zip(chosen["sample_id"], chosen["image"], strict=True):
+        for sample_id, image, text in zip(*(chosen[c] for c in SHOWN), strict=True):
             matches = [objects for end in ends_of(image) for objects in by_file.get(end, [])]
             if len(matches) > 1:
                 problems.append(
@@ -54,11 +57,18 @@ def read_truth(samples, instances, named, spans, problems):
                         "mask_height": mask["size"][0],
                         "mask_width": mask["size"][1],
                         "mask_counts": mask["counts"],
-                        "named": region["region_id"] == str(named.get(sample_id, "")),
+                        "named": is_named(region["category"], text)
+                        if named is None
+                        else region["region_id"] == str(named.get(sample_id, "")),
                         "word_spans": spans.get(sample_id, "[]"),
                     }
                 )
     return pd.DataFrame(rows, columns=[*COLUMNS, *MASK_COLUMNS])
+
+
+def is_named(category, text):
+    """Whether the words of a category stand in a text, the last one in the plural or not."""
+    return re.search(rf"\b{re.escape(category)}(e?s)?\b", text, re.IGNORECASE) is not None
 
 
 def read_instances(paths, problems):
@@ -134,6 +144,17 @@ def decode_mask(row):
     """Bool array (height, width) of one row of the truth table that has a mask."""
     rle = {"size": [row.mask_height, row.mask_width], "counts": row.mask_counts.encode()}
     return coco_mask.decode(rle).astype(bool)
+
+
+def box_mask(row):
+    """Bool array (height, width) of the pixels that the box of one row of the truth table touches.
+
+    x, y, width and height are in pixels; what lies outside the image is cut off.
+    """
+    mask = np.zeros((row.mask_height, row.mask_width), bool)
+    top, left = max(int(np.floor(row.y)), 0), max(int(np.floor(row.x)), 0)
+    mask[top : int(np.ceil(row.y + row.height)), left : int(np.ceil(row.x + row.width))] = True
+    return mask
 
 
 def coverage(mask, grid):

@@ -87,7 +87,7 @@ def sign_flip_p(values, clusters, permutations, seed):
     """Two-sided p that the mean of per-sample differences is 0, by flipping signs of clusters.
 
     Where two methods are exchangeable within every cluster, the sum of a cluster's differences is
-    as likely as its negative (Fisher 1935, sec. 21; Good 2005, sec. 3.2). With no more than
+    as likely as its negative (Fisher 1935, sec. 21). With no more than
     `permutations` patterns of signs all are counted, which is exact; else so many are drawn, and p
     is (r + 1) / (R + 1), so that it is never 0 (Phipson & Smyth 2010).
 
@@ -120,7 +120,7 @@ def sign_flip_p(values, clusters, permutations, seed):
 
 
 def holm(p):
-    """p (K,) of a family of K tests, adjusted by Holm (1979, sec. 2).
+    """p (K,) of a family of K tests, adjusted by Holm (1979).
 
     Sorted upwards, the k-th is multiplied by K - k + 1, is at least the one before it, and at
     most 1. Rejecting those below 0.05 keeps the chance of any false rejection below 0.05, however

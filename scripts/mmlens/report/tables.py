@@ -82,13 +82,19 @@ def pairs_table(against_best):
 
 
 def localisation_table(localisation, subset="all"):
-    """Localisation metrics with interval: a row per model, seed and method."""
+    """Localisation metrics with interval: a row per model, seed and method.
+
+    Image metrics are by masks, and by boxes in columns of their own, where there are boxes.
+    """
     chosen = localisation[localisation["subset"] == subset].copy()
-    chosen["test"] = chosen["modality"] + " " + chosen["metric"]
+    places = chosen["modality"].where(chosen["truth"] != "box", "box")
+    chosen["test"] = places + " " + chosen["metric"]
     named = chosen.rename(columns={"low": "value_low", "high": "value_high"})
     chosen["cell"] = with_interval(named, "value", 2)
-    tests = [f"{m} {k}" for m in ("image", "text") for k in ("pointing", "mass", "mask_auc")]
-    return pivot(chosen, "test", tests)
+    metrics = ("pointing", "mass", "rank", "mask_auc")
+    tests = [f"{place} {metric}" for place in ("image", "box", "text") for metric in metrics]
+    shown = [test for test in tests if not test.startswith("box") or test in set(chosen["test"])]
+    return pivot(chosen, "test", shown)
 
 
 def pivot(frame, column, names):

@@ -33,15 +33,33 @@ NOTES = {
     "localisation": (
         "Localisation",
         "Agreement with the object and the words that decide the label: does the most relevant "
-        "token hit, which share of the relevance lies on them, and the area under the ROC curve "
-        "of relevance as their detector. This is plausibility, not faithfulness. Read every "
-        "number beside centre_prior and random.",
+        "token hit, which share of the relevance lies on them, which share of them is found among "
+        "as many most relevant tokens (rank), and the area under the ROC curve of relevance as "
+        "their detector. This is plausibility, not faithfulness. Read every number beside "
+        "centre_prior and random.",
         "localisation.csv",
     ),
     "not_applicable": (
         "Not applicable",
         "Methods that cannot apply to a model, and why: they have no rows for it in any table.",
         "not_applicable.csv",
+    ),
+    "sanity": (
+        "Sanity checks of explanations",
+        "Rank correlation of a map with the map of the same sample (means with 95% interval): "
+        "random, with all parameters of the model in random order (near 0 for a method that "
+        "explains the model; absolute values); other class, for the other or second class (1 for "
+        "methods that know no class); noise, with small noise on the image (near 1 for a stable "
+        "method). Undefined: maps that are constant, which are left out of the means. Single "
+        "blocks and other measures are in the file.",
+        "sanity.csv",
+    ),
+    "modality": (
+        "Modalities of decisions",
+        "Share of the text in the decision by Shapley values of the two modalities, and what the "
+        "model gains over its additive projection (EMAP), which knows no interaction of text and "
+        "image: the maps of a modality that a model ignores explain nothing.",
+        "sanity.csv",
     ),
     "groups": ("Groups", "Test metrics per value of every group column.", "comparison.csv"),
     "audit": (
