@@ -69,9 +69,7 @@ rule tabulate_sanity:
 rule draw_sanity:
     input:
         samples="results/{run}/data/samples.csv",
-        records=expand(
-            "results/{{run}}/sanity/{{model}}/seed{seed}.parquet", seed=config["seeds"]
-        ),
+        records=expand("results/{{run}}/sanity/{{model}}/seed{seed}.parquet", seed=config["seeds"]),
         lib=library(
             "evaluation/statistics.py",
             "figures/sanity.py",

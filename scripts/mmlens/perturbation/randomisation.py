@@ -7,15 +7,16 @@ import torch
 from torch import nn
 
 from ..files import seed_from
+from ..models.layers import RecomputedLayer
 
 
 @torch.no_grad()
 def parameter_blocks(model, batch, most):
     """The parameters that a forward pass uses, from the head down to the embeddings.
 
-    A layer, that is an entry of a list of layers, is a block with all that it contains; what runs
-    before, between and after layers are blocks too. Neighbours are joined into `most` blocks of
-    about as many.
+    A layer, by its class or as an entry of a list of layers, is a block with all that it contains;
+    what runs after the last, between and before them are blocks too: head, embeddings, or the
+    name of a module. Neighbours are joined into `most` blocks of about as many.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def parameter_blocks(model, batch, most):
             module = module.rpartition(".")[0]
         layer = layer_of[module]
         call = last[layer] if layer else called[module]
-        use = (call, layer, module or model.name, name, parameter)
+        use = (call, layer, module, name, parameter)
         found[id(parameter)] = min(use, found.get(id(parameter), use), key=lambda use: use[0])
     blocks = []
     for _, layer, module, name, parameter in sorted(
@@ -51,8 +52,12 @@ def parameter_blocks(model, batch, most):
         if not blocks or blocks[-1][0] != layer:
             blocks.append((layer, layer or module, {}))
         blocks[-1][2][name] = parameter
-    groups = np.array_split(np.arange(len(blocks)), min(most, len(blocks)))
-    return [joined([blocks[k][1:] for k in group]) for group in groups]
+    named = [(name.removeprefix("network."), parameters) for _, name, parameters in blocks]
+    for place, name in ((-1, "embeddings"), (0, "head")):
+        if not blocks[place][0]:
+            named[place] = (name, named[place][1])
+    groups = np.array_split(np.arange(len(named)), min(most, len(named)))
+    return [joined([named[k] for k in group]) for group in groups]
 
 
 def joined(blocks):
@@ -88,12 +93,14 @@ def with_containers(called):
 
 
 def layer_path(model, name):
-    """Path of the outermost entry of a list of layers that a module belongs to, "" for none."""
-    module, parts = model, name.split(".")
-    for depth, part in enumerate(parts, 1):
-        if isinstance(module, nn.ModuleList):
-            return ".".join(parts[:depth])
-        module = getattr(module, part) if part else module
+    """Path of the outermost layer that a module belongs to, "" for none."""
+    parts = name.split(".")
+    above, paths = model, [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    for path in paths:
+        module = model.get_submodule(path)
+        if isinstance(above, nn.ModuleList) or isinstance(module, RecomputedLayer):
+            return path
+        above = module
     return ""
 
 
