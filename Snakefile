@@ -33,6 +33,7 @@ include: "workflow/rules/explain.smk"
 include: "workflow/rules/cases.smk"
 include: "workflow/rules/perturb.smk"
 include: "workflow/rules/sanity.smk"
+include: "workflow/rules/diagnose.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -51,6 +52,7 @@ rule all:
         rules.explain.input,
         rules.perturb.input,
         if_sanity(rules.sanity.input),
+        of_diagnosed(*DIAGNOSED_TABLES, *DIAGNOSED_FIGURES),
         rules.figures.input,
         rules.summary.input,
         tracking_files(),

@@ -14,6 +14,7 @@ import yaml
 from mmlens import __version__
 from mmlens.files import write_text
 from mmlens.report import tables
+from mmlens.report.diagnostics import diagnostic_tables
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import embedded, render_html, render_markdown
 from mmlens.report.pairs import best_against_others, pair_findings
@@ -53,6 +54,7 @@ if inputs.perturbation:  # of a run that explains decisions
 if inputs.sanity:
     sanity = read(inputs.sanity[0])
     shown |= {"sanity": sanity_table(sanity), "modality": modality_table(sanity)}
+shown |= diagnostic_tables([read(path) for path in inputs.diagnostics])
 figures = [
     {
         "title": " ".join(Path(path).with_suffix("").parts[-2:]).replace("_", " "),

@@ -114,6 +114,12 @@ def if_sanity(files):
     return files if config["sanity"]["enabled"] else []
 
 
+def of_diagnosed(*patterns):
+    """`of_explained` of what only a run with diagnostics has."""
+    shown = patterns if config["diagnostics"]["enabled"] else ()
+    return [path for pattern in shown for path in of_explained(pattern)]
+
+
 def one_of(names):
     """Regular expression of these names; without any, one that matches nothing."""
     return "|".join(names) or "(?!)"
@@ -349,13 +355,18 @@ def benchmark_files(wildcards):
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
     if not explained_models():
         single.remove("tabulate_explanations")
-    single += if_sanity(["tabulate_sanity"] if explained_models() else [])
+    if explained_models():
+        single += if_sanity(["tabulate_sanity"])
+    if of_diagnosed("tabulate_diagnostics"):
+        single.append("tabulate_diagnostics")
     names = {name: config["models"] for name in single}
-    per_figure = ("draw_attributions/{model}", "draw_perturbation_curves/{model}")
-    names |= dict.fromkeys((*per_figure, "explain_model/{model}/seed{seed}"), explained_models())
-    checks = ["check_explanations/{model}/seed{seed}"]
-    checks += ["draw_sanity/{model}"] if sanity_figures() else []
-    names |= dict.fromkeys(if_sanity(checks), explained_models())
+    per_model = ["explain_model/{model}/seed{seed}"]
+    per_model += [f"draw_{kind}/{{model}}" for kind in ("attributions", "perturbation_curves")]
+    per_model += if_sanity(["check_explanations/{model}/seed{seed}"])
+    per_model += if_sanity(["draw_sanity/{model}"] if sanity_figures() else [])
+    diagnosed = ("diagnose_model/{model}/seed{seed}", "draw_diagnostics/{model}")
+    per_model += [name for name in diagnosed if of_diagnosed(name)]
+    names |= dict.fromkeys(per_model, explained_models())
     names |= {"train_model/{model}/seed{seed}": trained_models()}
     names |= {"predict_model/{model}/seed{seed}": used_models()}
     return [
@@ -385,6 +396,16 @@ def name_reports():
 # Keys of section dataset that name files below its root.
 NAMED_FILES = ("table", "files", "instances", "fine_grained", "questions", "annotations")
 NAMED_FILES += ("lxmert", "answers", "train_annotations")
+
+# What the target diagnose makes; of `of_explained`.
+DIAGNOSED_TABLES = tuple(
+    f"results/{{run}}/tables/{name}.csv"
+    for name in ("attention_entropy", "cross_modal_attention", "logit_lens", "decision_depth")
+)
+DIAGNOSED_FIGURES = tuple(
+    f"results/{{run}}/figures/{kind}/{{model}}.svg"
+    for kind in ("attention_entropy", "cross_modal_attention", "logit_lens", "mean_attention")
+)
 
 config.update(checked(config))
 name_reports()

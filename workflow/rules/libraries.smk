@@ -93,6 +93,11 @@ def sanity_library(wildcards):
     return torch_library([wildcards.model], *set().union(*parts))
 
 
+def diagnostics_library(wildcards):
+    parts = with_imports("diagnostics/records.py") | with_imports("explanation/explain.py")
+    return torch_library([wildcards.model], *parts)
+
+
 def extractor_library(*extractors):
     """`library` of a job that extracts features: all of features/ but the other extractors."""
     shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]

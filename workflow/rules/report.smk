@@ -12,6 +12,7 @@ FIGURES = [
     *of_explained("results/{run}/figures/attributions/{model}.svg"),
     *of_explained("results/{run}/figures/perturbation_curves/{model}.svg"),
     *if_sanity(sanity_figures()),
+    *of_diagnosed(*DIAGNOSED_FIGURES),
 ]
 
 
@@ -56,6 +57,7 @@ rule write_report:
         missing=of_explained("results/{run}/tables/not_applicable.csv"),
         pairs=of_explained("results/{run}/tables/method_pairs.csv"),
         sanity=if_sanity(of_explained("results/{run}/tables/sanity.csv")),
+        diagnostics=of_diagnosed(*DIAGNOSED_TABLES),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

@@ -270,8 +270,12 @@ def embedder(model, batch):
 
 
 def attention_of(edge, outputs):
-    """The map (B, H, Q, K) of an edge; RuntimeError if the module gave none."""
-    output = outputs[edge.module][edge.call]
+    """The map (B, H, Q, K) of an edge, of all outputs of all modules."""
+    return map_in(edge, outputs[edge.module][edge.call])
+
+
+def map_in(edge, output):
+    """The map (B, H, Q, K) of an edge in the output of its module; RuntimeError without one."""
     found = output if edge.item is None else output[edge.item]
     if found is None:
         raise RuntimeError(
@@ -318,6 +322,37 @@ def recorded(modules):
     ]
     try:
         yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def observed(model, see):
+    """Call see(edge, map (B, H, Q, K)) for every attention map of one forward pass in the block.
+
+    Nothing is kept here, so that a map lives no longer than the layer that computes it. Attention
+    is written out inside the block; hooks go away in every case.
+
+    Raises
+    ------
+    RuntimeError if a map that the model announces in `edges` was not computed.
+    """
+    announced = steps_of(model)
+    edges = {(edge.module, edge.call): edge for step in announced for edge in step}
+    calls = {edge.module: [] for edge in edges.values()}
+
+    def look(module, _inputs, output):
+        edge = edges.get((module, len(calls[module])))
+        calls[module].append(None)
+        if edge is not None:
+            see(edge, map_in(edge, output))
+
+    handles = [module.register_forward_hook(look) for module in calls]
+    try:
+        with eager_attention(model):
+            yield
+        check_calls(announced, calls)
     finally:
         for handle in handles:
             handle.remove()

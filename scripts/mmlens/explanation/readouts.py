@@ -25,10 +25,8 @@ def layer_gradients(model, tokens, layers, maps, outputs, score):
     -------
     {Edge: ds_l/dA (B, H, Q, K)} for the maps of layers that have a readout of their own
     """
-    read = {stream for stream, _ in model.layout(tokens).readouts}
-    read |= {edge.key for edge in maps if edge.query in read and edge.query not in layers}
     gradients = {}
-    for stream in sorted(read & set(layers)):
+    for stream in sorted(read_streams(model.layout(tokens), maps, layers)):
         own = [module for _, module in layers[stream]]
         within = maps_within(model, own, [edge for edge in maps if edge.query == stream])
         for module, edges in zip(own[:-1], within, strict=False):
@@ -38,6 +36,16 @@ def layer_gradients(model, tokens, layers, maps, outputs, score):
             parts = torch.autograd.grad(readout, wanted, retain_graph=True, materialize_grads=True)
             gradients.update(zip(edges, parts, strict=True))
     return gradients
+
+
+def read_streams(layout, edges, layers):
+    """Streams with layers of their own that the classifier reads, at a token or by pooling.
+
+    layout : Layout; edges : all of the model; layers : {stream: its layers}
+    """
+    read = {stream for stream, _ in layout.readouts}
+    read |= {edge.key for edge in edges if edge.query in read and edge.query not in layers}
+    return read & set(layers)
 
 
 def maps_within(model, modules, edges):

@@ -55,6 +55,14 @@ def panels(count, columns=3, width=3.2, height=2.7):
     return figure, list(axes.flat[:count])
 
 
+def remark(text):
+    """A figure that says in words why there is nothing to draw."""
+    figure, axis = plt.subplots(figsize=(4.5, 1.2), layout="constrained")
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, wrapped(text, 60), ha="center", va="center")
+    return figure
+
+
 def save(figure, svg, png):
     """Write a figure as SVG and PNG and close it."""
     with atomic(svg) as temporary:

@@ -122,6 +122,7 @@ class Model(nn.Module, ABC):
     masked_words = False  # whether the masked-word objective helps: text states see the image
     pair_logit = False  # whether the logit is the similarity of `pair_embeddings`
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
+    causal_streams = ()  # whose tokens read only those before them
     attention_implementation = "sdpa"
 
     @classmethod
@@ -173,6 +174,14 @@ class Model(nn.Module, ABC):
             if isinstance(modules[name], RecomputedLayer) or isinstance(above, nn.ModuleList):
                 return modules[name]
         raise ValueError(f"{self.name}: no layer around {type(edge.module).__name__}; add layer_of")
+
+    def as_last(self, state, layer):
+        """The state (B, N, D) of a stream after `layer`, in the space of its last layer.
+
+        So the logit lens gives it to the model's own end. Here as it is, since the layers of one
+        stream add to one state.
+        """
+        return state
 
     def published_answers(self):
         """(linear layer, names), of a head that was read from a file: what its outputs stand for.

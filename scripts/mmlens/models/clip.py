@@ -17,6 +17,7 @@ class Clip(DualEncoder):
     """
 
     architecture, config_class = CLIPModel, CLIPConfig
+    causal_streams = ("text",)
 
     @property
     def embedding_width(self):

@@ -84,6 +84,10 @@ class ClipMlp(ReleasedModel):
         """The stock network of the encoder."""
         return self.encoder.network
 
+    @property
+    def causal_streams(self):
+        return self.encoder.causal_streams
+
     def train(self, mode=True):
         """The encoder is never in training mode: it has no dropout."""
         super().train(mode)

@@ -167,6 +167,14 @@ class Meter(ReleasedModel):
             edges.append(Parallel(tuple(group)))
         return edges
 
+    def as_last(self, state, layer):
+        """Of the layers before the cross-modal ones, what these would read of it."""
+        if layer in list(self.network.text_layers):
+            return self.network.enter_text(state)
+        if layer in list(self.network.visual.transformer["resblocks"]):
+            return self.network.enter_image(self.network.visual.ln_post(state))
+        return state
+
     def grad_cam_layers(self):
         """What the last cross-modal layers read.
 

@@ -225,12 +225,19 @@ class MeterNetwork(nn.Module):
         """Embedded words (B, T, D), bool (B, T) -> what the cross-modal layers read."""
         for layer in self.text_layers:
             text = layer(text, valid)
+        return self.enter_text(text)
+
+    def enter_text(self, text):
+        """Last states (B, T, D) of RoBERTa -> what the cross-modal layers read."""
         return self.cross_modal_text_transform(text) + self.token_type_embeddings.weight[0]
 
     def encode_image(self, image, valid):
         """Embedded patches (B, N, D), bool (B, N) -> what the cross-modal layers read."""
-        image = self.cross_modal_image_transform(self.visual(image, valid))
-        return image + self.token_type_embeddings.weight[1]
+        return self.enter_image(self.visual(image, valid))
+
+    def enter_image(self, image):
+        """Last states (B, N, D) of the image tower, normalised -> what those layers read."""
+        return self.cross_modal_image_transform(image) + self.token_type_embeddings.weight[1]
 
     def join(self, text, text_valid, image, image_valid):
         """The cross-modal layers; both of a pair read the other stream from before the pair."""

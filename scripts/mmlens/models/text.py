@@ -230,6 +230,10 @@ class Text(StockModel):
     def layers(self):
         return self.trunk.get_submodule(self.family.layers)
 
+    @property
+    def causal_streams(self):
+        return ("text",) if self.family.causal else ()
+
     def embed_text(self, batch):
         """Tokens of the words, each with its place in the text."""
         values = self.family.embed(self.trunk, batch.input_ids)

@@ -61,6 +61,34 @@ NOTES = {
         "image: the maps of a modality that a model ignores explain nothing.",
         "sanity.csv",
     ),
+    "entropy": (
+        "Attention entropy",
+        "Entropy of what a query reads over the logarithm of the number of its keys, mean over "
+        "queries and heads, per layer: 0 for all on one token, 1 for the same on every token. "
+        "Single heads and outcomes are in the file.",
+        "attention_entropy.csv",
+    ),
+    "cross_modal": (
+        "Cross-modal attention",
+        "Share of the attention of words, image tokens and the readout token that lies on the "
+        "other modality, mean over heads, per layer. Of maps between two streams it is 1, and of "
+        "those within one 0, by construction.",
+        "cross_modal_attention.csv",
+    ),
+    "lens": (
+        "Logit lens",
+        "Share of decisions like the model's, had it ended after a layer, by its own last norm and "
+        "head. Readout own: what the classifier reads; text, image: the mean over words or image "
+        "tokens in its place.",
+        "logit_lens.csv",
+    ),
+    "depth": (
+        "Decision depth",
+        "The first layer from which on the decision of the logit lens stays that of the model, "
+        "mean over samples. Never: samples whose last layer decides otherwise, which happens where "
+        "the readout is not the model's own.",
+        "decision_depth.csv",
+    ),
     "groups": ("Groups", "Test metrics per value of every group column.", "comparison.csv"),
     "audit": (
         "Audit of the data",
