@@ -3,6 +3,7 @@
 from .style import panels, remark, wrapped
 
 STYLES = ("-", "--", ":", "-.")  # of the seeds
+QUERIES = {"text": "words", "image": "image tokens", "readout": "readout token"}
 
 
 def entropy_curves(table, title):
@@ -33,13 +34,13 @@ def curves(table, keys, name, quantity, title):
         for row in fixed.itertuples()
     ]
     if whole.empty:
-        return remark(f"{title}\n" + "\n".join(remarks or ["no samples"]))
+        return remark(title, remarks or ["not applicable: no samples"])
     groups = list(whole.groupby(keys, sort=False))
     figure, axes = panels(len(groups), width=3.4)
     for axis, (values, part) in zip(axes, groups, strict=True):
         for number, (seed, run) in enumerate(part.groupby("seed", sort=False)):
             heads, mean = run[run["head"] != "mean"], run[run["head"] == "mean"]
-            axis.plot(heads["layer"], heads["value"], ".", color="0.6", markersize=4, zorder=1)
+            axis.plot(heads["layer"], heads["value"], ".", color="0.5", markersize=4, zorder=1)
             style = STYLES[number % len(STYLES)]
             axis.plot(mean["layer"], mean["value"], style, color="C0", label=f"seed {seed}")
             axis.fill_between(

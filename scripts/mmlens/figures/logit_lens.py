@@ -27,7 +27,7 @@ def logit_lens(table, title):
     remarks = table[table["note"] != ""].drop_duplicates(["readout", "note"])
     words = [f"{row.readout}: {row.note}" for row in remarks.itertuples()]
     if drawn.empty:
-        return remark(f"{title}\n" + "\n".join(words or ["no samples"]))
+        return remark(title, words or ["not applicable: no samples"])
     shares = drawn["layers"].nunique() > 1
     whole = drawn[drawn["subset"] == "all"]
     readouts = list(dict.fromkeys(drawn["readout"]))
@@ -45,7 +45,7 @@ def logit_lens(table, title):
         part = own[own["subset"] == outcome]
         if len(part):
             line(axes[-1], part, colour, f"{outcome}, n = {part['n'].iat[0]:.0f}", shares)
-    axes[-1].set(title=f"the same, readout {readouts[0]}", xlabel=axes[0].get_xlabel())
+    axes[-1].set(title=f"logit by outcome, readout {readouts[0]}", xlabel=axes[0].get_xlabel())
     axes[-1].legend(fontsize="x-small")
     figure.suptitle("\n".join([title, *words]), fontsize="medium")
     return figure

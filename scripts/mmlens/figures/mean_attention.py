@@ -17,7 +17,7 @@ def mean_attention(maps, title):
     maps : of `diagnostics.tables.mean_maps`
     """
     if not maps:
-        return remark(f"{title}\nnot applicable: no attention on patches of a grid, nor on words")
+        return remark(title, ["not applicable: no attention on patches of a grid, nor on words"])
     outcomes = list(dict.fromkeys(outcome for _, outcome in maps))
     modalities = [m for m in ("image", "text") if any(own == m for own, _ in maps)]
     figure, axes = plt.subplots(
@@ -30,6 +30,7 @@ def mean_attention(maps, title):
     for row, modality in zip(axes, modalities, strict=True):
         kept = {o: shown(*maps[modality, o][:2]) for o in outcomes if (modality, o) in maps}
         top = max(values.max() for values, _ in kept.values())
+        longest = max(len(values) for values, _ in kept.values())
         for axis, outcome in zip(row, outcomes, strict=True):
             if outcome not in kept:
                 axis.set_axis_off()
@@ -44,6 +45,8 @@ def mean_attention(maps, title):
             else:
                 axis.bar(np.arange(1, len(values) + 1), values, color="C0")
                 axis.set(xlabel="place of the word", ylim=(0, 1.05 * top))
+                axis.set_xlim(0.3, longest + 0.7)
+                axis.xaxis.get_major_locator().set_params(integer=True)
         if modality == "image":
             figure.colorbar(picture, ax=row.tolist(), label="attention per patch", shrink=0.85)
         else:

@@ -55,11 +55,18 @@ def panels(count, columns=3, width=3.2, height=2.7):
     return figure, list(axes.flat[:count])
 
 
-def remark(text):
-    """A figure that says in words why there is nothing to draw."""
-    figure, axis = plt.subplots(figsize=(4.5, 1.2), layout="constrained")
+def remark(title, reasons):
+    """A figure that says in words why there is nothing to draw.
+
+    reasons : list of str, one line or more each
+    """
+    lines = [wrapped(reason, 70) for reason in reasons]
+    figure, axis = plt.subplots(
+        figsize=(5, 0.6 + 0.2 * sum(1 + line.count("\n") for line in lines)), layout="constrained"
+    )
     axis.set_axis_off()
-    axis.text(0.5, 0.5, wrapped(text, 60), ha="center", va="center")
+    axis.text(0, 0.5, "\n".join(lines), va="center", transform=axis.transAxes)
+    figure.suptitle(title)
     return figure
 
 
