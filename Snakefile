@@ -17,6 +17,7 @@ wildcard_constraints:
     run=config["run"],
     model=one_of(config["models"]),
     seed=r"\d+",
+    shard=r"\d+",
     extractor="|".join(EXTRACTORS.names()),
     weights=one_of(config["weights"]),
     case=one_of([case["name"] for case in config["cases"]]),

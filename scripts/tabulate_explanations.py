@@ -1,4 +1,4 @@
-"""Perturbation AUC, localisation, pairs of methods and methods that could not apply: tables."""
+"""Tables of the explanations: perturbation, localisation, pairs of methods, what was not applicable."""
 
 import sys
 
@@ -7,7 +7,7 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 import pandas as pd
 
 from mmlens.explanation.missing import tabulate_missing
-from mmlens.perturbation.curves import tabulate_auc
+from mmlens.perturbation.curves import tabulate_auc, tabulate_skill
 from mmlens.perturbation.localisation import tabulate_localisation
 from mmlens.perturbation.method_pairs import compare_methods
 from mmlens.table import read_runs, read_samples, write_csv
@@ -20,6 +20,10 @@ truth = pd.read_parquet(inputs.truth)
 write_csv(
     snakemake.output.perturbation,
     tabulate_auc(perturbation, attributions, samples, **params.statistics),
+)
+write_csv(
+    snakemake.output.skill,
+    tabulate_skill(perturbation, attributions, samples, **params.statistics),
 )
 write_csv(
     snakemake.output.localisation,

@@ -15,6 +15,7 @@ from .datasets import DATASETS
 from .explanation import METHODS
 from .features import EXTRACTORS
 from .models import MODELS
+from .perturbation import OPERATORS
 from .registry import unknown
 from .table import DataError
 
@@ -178,6 +179,8 @@ def check_names(config):
         ("methods", METHODS, config["methods"]),
         ("explain.arguments", METHODS, config["explain"]["arguments"]),
         ("sanity.methods", METHODS, config["sanity"]["methods"] or ()),
+        ("perturbation.operators", OPERATORS, config["perturbation"]["operators"]),
+        ("perturbation.arguments", OPERATORS, config["perturbation"]["arguments"]),
         ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
         ("features.settings", EXTRACTORS, config["features"]["settings"]),
     ):
@@ -279,14 +282,15 @@ def check_values(config):
 
 
 def check_arguments(config):
-    """Problems with the arguments of methods, whose decorators hold the schema of each."""
+    """Problems with arguments of methods and operators, whose decorators hold their schemas."""
     problems = []
-    for method, arguments in config["explain"]["arguments"].items():
-        if method in METHODS.names():
-            known = METHODS.attribute(method, "arguments", {})
-            schema = {"properties": known, "additionalProperties": False}
-            for error in errors_of(arguments, schema):
-                problems += describe(error, f"explain.arguments.{method}")
+    for section, registry in (("explain", METHODS), ("perturbation", OPERATORS)):
+        for name, arguments in config[section]["arguments"].items():
+            if name in registry.names():
+                known = registry.attribute(name, "arguments", {})
+                schema = {"properties": known, "additionalProperties": False}
+                for error in errors_of(arguments, schema):
+                    problems += describe(error, f"{section}.arguments.{name}")
     return problems
 
 

@@ -13,7 +13,13 @@ from torch import nn
 
 from mmlens.models import MODELS
 from mmlens.models.base import Tokens
-from mmlens.perturbation.curves import SCORES, area_under_curve, mean_curves, tabulate_auc
+from mmlens.perturbation.curves import (
+    SCORES,
+    area_under_curve,
+    mean_curves,
+    tabulate_auc,
+    tabulate_skill,
+)
 from mmlens.perturbation.engine import PUBLISHED_STEPS, Subsets, kept_count, perturb, removal_order
 from mmlens.perturbation.judges import AnswerJudge, BinaryJudge
 
@@ -57,6 +63,9 @@ class Additive(nn.Module):
     def forward(self, tokens):
         self.rows += len(next(iter(tokens.values())).values)
         return sum((t.values[..., 0] * t.valid).sum(1) for t in tokens.values())
+
+    def prepare(self, modality, tokens):
+        return tokens
 
 
 def additive_tokens(values, special=0.0, padding=2):
@@ -228,6 +237,7 @@ def test_tables_hold_the_areas_of_the_mean_curves(real):
     flags = np.where((maps["sample_id"] == "b") & (maps["method"] == "random"), "text constant", "")
     known = maps.assign(model="m", seed=0, target=target, flags=flags)
     table = tabulate_auc(frame, known, samples, resamples=50, seed=0)
+    assert table["operator"].unique().tolist() == ["token_drop"]
     curves = mean_curves(frame, samples, resamples=50, seed=0)
     keys = ["method", "modality", "direction"]
     whole = table[table["subset"] == "all"].set_index([*keys, "score"])
@@ -240,6 +250,85 @@ def test_tables_hold_the_areas_of_the_mean_curves(real):
             assert row["n"] == 6
             assert row["flagged"] == (found[:2] == ("random", "text"))
     assert table.loc[table["subset"] == "pred_1", "n"].unique().tolist() == [2]
+
+
+def test_insertion_is_the_deletion_of_the_other_direction_from_its_other_end():
+    options = {"steps": (0, 0.25, 0.95, 1), "protocol": "default", "batch_size": 10}
+    model, maps = Additive(), attributions([("truth", VALUES)])
+    tokens = {"text": additive_tokens(VALUES)}
+    both = ("deletion", "insertion")
+    frame = perturb(model, tokens, maps, one_sample(), procedures=both, **options)
+    assert model.rows == 4  # of deletion: all, three in either direction, none (as 0.95 keeps)
+    own = frame[(frame["procedure"] == "insertion") & (frame["direction"] == "positive")]
+    own = own.sort_values("fraction")
+    assert own["fraction"].tolist() == [0, 0.05, 0.75, 1]
+    assert own["logit"].tolist() == [0, 0, 12.5, 11.5]  # 8 + 4 + 0.5 come first, -1 last
+
+
+def test_the_pieces_of_a_word_go_together_but_not_in_the_published_protocol():
+    maps = [("truth", (1.0, 1.0, 5.0, -4.0))]  # words of 2, 1 and 1 pieces
+    options = {"steps": QUARTERS, "batch_size": 10, "words": {"a": [0, 0, 1, 2]}}
+    tokens = {"text": additive_tokens(VALUES)}
+    found, pieces = (
+        perturb(Additive(), tokens, attributions(maps), one_sample(), protocol=p, **options)
+        for p in ("default", "published")
+    )
+    # Words kept of three: 3, 2, 1, 0, 0. Relevances 2, 5 and -4, values 7, 4 and 0.5.
+    assert curve(found, "logit", direction="positive") == [11.5, 7.5, 0.5, 0, 0]
+    assert curve(found, "logit", direction="negative") == [11.5, 11, 4, 0, 0]
+    assert curve(pieces, "logit", direction="positive")[1] == 7.5  # the third piece is gone
+    options["words"] = {"a": [0, 1]}
+    with pytest.raises(ValueError, match="found 4 relevances and 2 tokens of words, expected 4"):
+        perturb(Additive(), tokens, attributions(maps), one_sample(), protocol="default", **options)
+
+
+def test_words_and_patches_go_together_in_the_order_of_their_ranks():
+    tokens = {"text": additive_tokens(VALUES), "image": additive_tokens((7.0, 3.0), padding=0)}
+    maps = attributions([("truth", VALUES)]).assign(image=[np.array([700.0, 300.0])])
+    frame = perturb(
+        Additive(), tokens, maps, one_sample(), steps=(0, 0.5, 1), protocol="default",
+        batch_size=10, joint=True, words={"a": range(4)},
+    )  # fmt: skip
+    assert frame["modality"].unique().tolist() == ["text", "image", "joint"]
+    # Quantiles of words 7/8, 1/8, 5/8 and 3/8, of patches 3/4 and 1/4.
+    joint = {"modality": "joint", "operator": "token_drop"}
+    assert curve(frame, "logit", direction="positive", **joint) == [21.5, 2.5, 0]
+    assert curve(frame, "logit", direction="negative", **joint) == [21.5, 19, 0]
+
+
+def test_a_method_without_a_map_of_a_modality_has_no_rows_there():
+    tokens = {"text": additive_tokens(VALUES), "image": additive_tokens((7.0, 3.0))}
+    maps = attributions([("truth", VALUES)]).assign(image=[np.zeros(0)])
+    options = {"steps": (0, 1), "protocol": "default", "batch_size": 10, "joint": True}
+    frame = perturb(Additive(), tokens, maps, one_sample(), **options)
+    assert frame["modality"].unique().tolist() == ["text"]
+
+
+def test_skill_is_measured_from_the_random_order_on_the_same_samples(real):
+    _, _, maps, samples = real
+    samples = samples.assign(cluster_id=["x", "x", "y", "y", "z", "z"])
+    frame = perturbed(real, 500).assign(model="m", seed=0)
+    known = maps.assign(model="m", seed=0, target=1, flags="")
+    options = {"resamples": 50, "seed": 0}
+    areas = tabulate_auc(frame, known, samples, **options)
+    skill = tabulate_skill(frame, known, samples, **options)
+    mean = areas.set_index(["method", "modality", "direction", "score", "subset"])["auc"]
+    for row in skill.itertuples():
+        positive, negative, random = (
+            mean[method, row.modality, direction, row.score, row.subset]
+            for method, direction in (
+                (row.method, "positive"), (row.method, "negative"), ("random", "positive")
+            )
+        )  # fmt: skip
+        assert row.difference == pytest.approx(negative - positive)
+        assert row.difference_low <= row.difference <= row.difference_high
+        if row.score == "logit":
+            assert np.isnan(row.skill)
+        elif random:
+            assert row.skill == pytest.approx((random - positive) / random)
+            assert row.skill_low - 1e-12 <= row.skill <= row.skill_high + 1e-12
+    random = skill[(skill["method"] == "random") & (skill["score"] == "probability")]
+    assert (random[["skill", "skill_low", "skill_high"]] == 0).all().all()  # paired with itself
 
 
 def test_answers_are_judged_by_the_accuracy_of_what_is_said():

@@ -30,6 +30,7 @@ def perturbation(**areas):
                 "modality": "image",
                 "direction": "positive",
                 "operator": "token_drop",
+                "procedure": "deletion",
                 "protocol": "default",
                 "score": "probability",
                 "subset": subset,
@@ -41,6 +42,18 @@ def perturbation(**areas):
             }
         )
     return pd.DataFrame(rows)
+
+
+def test_verdicts_are_of_deletion_by_the_first_operator_of_a_model():
+    table = perturbation(random__all=(60, 64), rollout__all=(50, 59))
+    other = perturbation(random__all=(60, 64), rollout__all=(65, 69))
+    more = [other.assign(operator="mean_fill"), other.assign(procedure="insertion")]
+    for frame in (pd.concat([table, *more]), pd.concat([more[1], table, more[0]])):
+        found = verdicts(frame, comparison(0.6, 0.7))
+        assert found["verdict"].tolist() == ["better than random"]
+        assert len(perturbation_table(frame)) == 2
+    found = verdicts(pd.concat([more[0], table]), comparison(0.6, 0.7))
+    assert found["verdict"].tolist() == ["worse than random"]
 
 
 def test_model_sentences_follow_from_the_interval():
@@ -219,7 +232,7 @@ def test_the_introduction_says_only_what_the_run_did():
         "weights": {},
         "captions": {"enabled": True, "model": "blip"},
         "explain": {"samples": 10, "split": "test"},
-        "perturbation": {"protocol": "default"},
+        "perturbation": {"protocol": "default", "operators": ["token_drop"]},
     }
     frozen = {"a": "clip", "b": "resnet", "c": "clip"}
     _, models = introduction(config, None, [], frozen, explained=False)

@@ -26,6 +26,7 @@ from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
+from mmlens.perturbation import OPERATORS
 
 
 def checked(config):
@@ -118,6 +119,18 @@ def of_diagnosed(*patterns):
     """`of_explained` of what only a run with diagnostics has."""
     shown = patterns if config["diagnostics"]["enabled"] else ()
     return [path for pattern in shown for path in of_explained(pattern)]
+
+
+def shard_names():
+    """Names of what the shards of a model and seed write: one, or a folder of several."""
+    if SHARDS == 1:
+        return ["seed{seed}"]
+    return [f"seed{{seed}}/{shard}of{SHARDS}" for shard in range(SHARDS)]
+
+
+def shard_files(kind):
+    """What all shards of a model and seed write, of one kind."""
+    return [f"results/{{run}}/{kind}/{{model}}/{name}.parquet" for name in shard_names()]
 
 
 def one_of(names):
@@ -360,7 +373,8 @@ def benchmark_files(wildcards):
     if of_diagnosed("tabulate_diagnostics"):
         single.append("tabulate_diagnostics")
     names = {name: config["models"] for name in single}
-    per_model = ["explain_model/{model}/seed{seed}"]
+    per_model = [f"explain_model/{{model}}/{part}" for part in shard_names()]
+    per_model += ["join_explanations/{model}/seed{seed}"] if SHARDS > 1 else []
     per_model += [f"draw_{kind}/{{model}}" for kind in ("attributions", "perturbation_curves")]
     per_model += if_sanity(["check_explanations/{model}/seed{seed}"])
     per_model += if_sanity(["draw_sanity/{model}"] if sanity_figures() else [])
@@ -409,6 +423,9 @@ DIAGNOSED_FIGURES = tuple(
 
 config.update(checked(config))
 name_reports()
+SHARDS = config["explain"]["shards"]
+# The part of a path that names a shard, with its wildcard; of one shard there is none.
+SHARD = "seed{seed}" if SHARDS == 1 else f"seed{{seed}}/{{shard}}of{SHARDS}"
 # Folders of the samples table before and after captions are joined to its texts; every later
 # stage reads data/, so with captions the plain table lies elsewhere, and without them nothing
 # asks for the other.

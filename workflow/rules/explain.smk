@@ -19,12 +19,12 @@ rule explain_model:
         lib=explanation_library,
     # Attributions and their perturbation tests in one job: both need the loaded model.
     output:
-        attributions="results/{run}/attributions/{model}/seed{seed}.parquet",
-        perturbation="results/{run}/perturbation/{model}/seed{seed}.parquet",
+        attributions=f"results/{{run}}/attributions/{{model}}/{SHARD}.parquet",
+        perturbation=f"results/{{run}}/perturbation/{{model}}/{SHARD}.parquet",
     log:
-        "results/{run}/logs/explain_model/{model}/seed{seed}.log",
+        f"results/{{run}}/logs/explain_model/{{model}}/{SHARD}.log",
     benchmark:
-        "results/{run}/benchmarks/explain_model/{model}/seed{seed}.tsv"
+        f"results/{{run}}/benchmarks/explain_model/{{model}}/{SHARD}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -41,6 +41,30 @@ rule explain_model:
         torch_threads=config["torch_threads"],
     script:
         "../../scripts/explain_model.py"
+
+
+if SHARDS > 1:
+
+    rule join_explanations:
+        input:
+            attributions=shard_files("attributions"),
+            perturbation=shard_files("perturbation"),
+            lib=library("perturbation/shards.py"),
+        output:
+            attributions="results/{run}/attributions/{model}/seed{seed}.parquet",
+            perturbation="results/{run}/perturbation/{model}/seed{seed}.parquet",
+        log:
+            "results/{run}/logs/join_explanations/{model}/seed{seed}.log",
+        benchmark:
+            "results/{run}/benchmarks/join_explanations/{model}/seed{seed}.tsv"
+        conda:
+            "../../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime=30,
+        script:
+            "../../scripts/join_explanations.py"
 
 
 rule draw_attributions:

@@ -75,8 +75,9 @@ def export_library(wildcards):
 def explanation_library(wildcards):
     engine = with_imports("explanation/explain.py")
     methods = (with_imports(method) for method in implementations(METHODS, config["methods"]))
-    perturbation = with_imports("perturbation/engine.py")
-    return torch_library([wildcards.model], *engine, *set().union(*methods), *perturbation)
+    operators = implementations(OPERATORS, config["perturbation"]["operators"])
+    perturbation = map(with_imports, ("perturbation/blocks.py", *operators))
+    return torch_library([wildcards.model], *engine, *set().union(*methods, *perturbation))
 
 
 def case_library(wildcards):

@@ -4,6 +4,7 @@
 rule perturb:
     input:
         of_explained("results/{run}/tables/perturbation_auc.csv"),
+        of_explained("results/{run}/tables/perturbation_skill.csv"),
         of_explained("results/{run}/tables/localisation.csv"),
         of_explained("results/{run}/tables/method_pairs.csv"),
 
@@ -26,6 +27,7 @@ rule tabulate_explanations:
         ),
     output:
         perturbation="results/{run}/tables/perturbation_auc.csv",
+        skill="results/{run}/tables/perturbation_skill.csv",
         localisation="results/{run}/tables/localisation.csv",
         missing="results/{run}/tables/not_applicable.csv",
         pairs="results/{run}/tables/method_pairs.csv",

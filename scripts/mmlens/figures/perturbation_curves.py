@@ -8,29 +8,35 @@ TITLES = {
     "positive": "positive:\nmost relevant removed first",
     "negative": "negative:\nleast relevant removed first",
 }
-TOKENS = {"image": "image tokens", "text": "words"}
+TOKENS = {"image": "image tokens", "text": "words", "joint": "image tokens and words"}
 
 
 def perturbation_curves(curves, title, score="probability"):
-    """Panels of modality x direction, one curve with its 95% band per method.
+    """A row per modality and operator, a panel per direction, a curve with its 95% band per method.
+
+    Deletion only: insertion has the same curves, read from their other end.
 
     curves : DataFrame of `perturbation.curves.mean_curves`
     """
-    modalities = list(dict.fromkeys(curves["modality"]))
+    curves = curves[curves["procedure"] == "deletion"]
+    tests = list(dict.fromkeys(zip(curves["modality"], curves["operator"], strict=True)))
+    tests.sort(key=lambda test: list(TOKENS).index(test[0]))
     methods = list(dict.fromkeys(curves["method"]))
     palette = colours(methods)
     figure, axes = plt.subplots(
-        len(modalities),
+        len(tests),
         2,
-        figsize=(8.5, 3.3 * len(modalities)),
+        figsize=(8.5, 3.3 * len(tests)),
         squeeze=False,
         sharex=True,
         sharey="row",
         layout="constrained",
     )
-    for row, modality in zip(axes, modalities, strict=True):
+    named = len(set(curves["operator"])) > 1
+    for row, (modality, operator) in zip(axes, tests, strict=True):
+        of_test = curves[(curves["modality"] == modality) & (curves["operator"] == operator)]
         for axis, direction in zip(row, TITLES, strict=True):
-            part = curves[(curves["modality"] == modality) & (curves["direction"] == direction)]
+            part = of_test[of_test["direction"] == direction]
             for method in methods:
                 line = part[part["method"] == method].sort_values("fraction")
                 style = "--" if method in BASELINES else "-"
@@ -51,7 +57,7 @@ def perturbation_curves(curves, title, score="probability"):
                     linewidth=0,
                 )
             axis.set(
-                title=f"{modality}, {TITLES[direction]}",
+                title=", ".join([modality, *[label(operator)][:named], TITLES[direction]]),
                 xlabel=f"share of {TOKENS[modality]} removed",
             )
         row[0].set_ylabel(f"mean {score} of the\npredicted class")

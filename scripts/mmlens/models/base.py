@@ -6,7 +6,7 @@ where each modality lies (`layout`) and which attention maps it computes in whic
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,25 +28,30 @@ class Tokens:
     """Tokens of one modality.
 
     values : float (B, N, D); valid : bool (B, N), False for padding;
-    content : bool (B, N), True for words and patches, which a perturbation may remove.
+    content : bool (B, N), True for words and patches, which a perturbation may remove;
+    prepared : whether they are what `Model.prepare` made of them.
     """
 
     values: torch.Tensor
     valid: torch.Tensor
     content: torch.Tensor
+    prepared: bool = False
 
     def gather(self, index):
         """The tokens at positions `index` (long (B, K)) of every sample."""
         expanded = index[..., None].expand(-1, -1, self.values.shape[-1])
-        return Tokens(
-            self.values.gather(1, expanded),
-            self.valid.gather(1, index),
-            self.content.gather(1, index),
+        return replace(
+            self,
+            values=self.values.gather(1, expanded),
+            valid=self.valid.gather(1, index),
+            content=self.content.gather(1, index),
         )
 
     def rows(self, index):
         """The tokens of the samples `index` (long or bool tensor)."""
-        return Tokens(self.values[index], self.valid[index], self.content[index])
+        return replace(
+            self, values=self.values[index], valid=self.valid[index], content=self.content[index]
+        )
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,23 @@ class Model(nn.Module, ABC):
     def embed_image(self, batch):
         """Tokens of the patches or regions, of a model that reads images."""
         raise NotImplementedError(f"{self.name} reads no images")
+
+    def alone(self, modality, tokens):
+        """States (B, N, D) of a modality after the layers in which it reads no other one.
+
+        None where there are no such layers, as in a single stream. Whoever has them begins `encode`
+        with `prepare_all`.
+        """
+
+    def prepare(self, modality, tokens):
+        """`Tokens` of one modality after its layers `alone`, which `forward` takes in the place of
+        those at the input: computed once, where only the other modality changes."""
+        values = None if tokens.prepared else self.alone(modality, tokens)
+        return tokens if values is None else replace(tokens, values=values, prepared=True)
+
+    def prepare_all(self, tokens):
+        """`prepare` of {modality: Tokens}, the image first."""
+        return {m: self.prepare(m, tokens[m]) for m in ("image", "text") if m in tokens}
 
     @abstractmethod
     def encode(self, tokens):

@@ -116,18 +116,29 @@ class BlipModel(StockModel):
         values = torch.cat([cls, patches], 1) + embeddings.position_embedding
         return image_tokens(values[batch.image_rows], special=1)
 
-    def encode(self, tokens):
+    def alone(self, modality, tokens):
         """The stock image tower masks nothing: of an image there is no padding."""
+        if modality == "image":
+            vision = self.network.vision_model
+            return vision.post_layernorm(vision.encoder(tokens.values).last_hidden_state)
+        return None if self.reads_image else self.encode_words(tokens)
+
+    def encode_words(self, text, **read):
+        """Last states (B, T, D) of the words; read : what they read beside themselves."""
+        mask = additive_mask(text.valid, text.values.dtype)
+        encoder = self.network.text_encoder.encoder
+        return encoder(text.values, attention_mask=mask, **read).last_hidden_state
+
+    def encode(self, tokens):
+        tokens = self.prepare_all(tokens)
         text, image = tokens["text"], tokens["image"]
-        vision, words = self.network.vision_model, self.network.text_encoder
-        seen = vision.post_layernorm(vision.encoder(image.values).last_hidden_state)
-        read = {}
+        words = text.values
         if self.reads_image:
-            mask = additive_mask(image.valid, seen.dtype)
-            read = {"encoder_hidden_states": seen, "encoder_attention_mask": mask}
-        mask = additive_mask(text.valid, seen.dtype)
-        x = words.encoder(text.values, attention_mask=mask, **read).last_hidden_state
-        return {"text": x, "image": seen}
+            mask = additive_mask(image.valid, image.values.dtype)
+            words = self.encode_words(
+                text, encoder_hidden_states=image.values, encoder_attention_mask=mask
+            )
+        return {"text": words, "image": image.values}
 
     def edges(self):
         image = self.network.vision_model.encoder.layers

@@ -22,16 +22,21 @@ class BlipScratch(ScratchModel):
         self.text_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.outputs)
 
-    def encode(self, tokens):
-        text, image = tokens["text"], tokens["image"]
-        seen = image.values
+    def alone(self, modality, tokens):
+        if modality == "text":
+            return None
+        seen = tokens.values
         for block in self.image_blocks:
-            seen = block(seen, image.valid)
-        seen = self.image_norm(seen)
+            seen = block(seen, tokens.valid)
+        return self.image_norm(seen)
+
+    def encode(self, tokens):
+        tokens = self.prepare_all(tokens)
+        text, image = tokens["text"], tokens["image"]
         x = text.values
         for block in self.text_blocks:
-            x = block(x, text.valid, seen, image.valid)
-        return {"text": self.text_norm(x), "image": seen}
+            x = block(x, text.valid, image.values, image.valid)
+        return {"text": self.text_norm(x), "image": image.values}
 
     def classify(self, hidden):
         return single(self.head(hidden["text"][:, 0]))

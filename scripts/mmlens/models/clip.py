@@ -42,7 +42,7 @@ class Clip(DualEncoder):
         mask = additive_mask(image.valid, image.values.dtype)
         x = network.pre_layrnorm(image.values)
         x = network.encoder(x, attention_mask=mask).last_hidden_state
-        return {"image": network.post_layernorm(x)}
+        return network.post_layernorm(x)
 
     def pooled(self, hidden, modality):
         return hidden["end" if modality == "text" else "image"][:, 0]

@@ -102,6 +102,9 @@ class ClipMlp(ReleasedModel):
         """Tokens of the patches."""
         return self.encoder.embed_image(batch)
 
+    def alone(self, modality, tokens):
+        return self.encoder.alone(modality, tokens)
+
     def encode(self, tokens):
         return self.encoder.encode(tokens)
 

@@ -30,14 +30,14 @@ class ClipScratch(ScratchModel):
         # Of the contrastive objective; it starts at the inverse of CLIP's temperature.
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
+    def alone(self, modality, tokens):
+        x = tokens.values
+        for block in self.towers[modality]:
+            x = block(x, tokens.valid)
+        return self.norms[modality](x)
+
     def encode(self, tokens):
-        hidden = {}
-        for modality, blocks in self.towers.items():
-            x = tokens[modality].values
-            for block in blocks:
-                x = block(x, tokens[modality].valid)
-            hidden[modality] = self.norms[modality](x)
-        return hidden
+        return {modality: own.values for modality, own in self.prepare_all(tokens).items()}
 
     def classify(self, hidden):
         text, image = hidden["text"][:, 0], hidden["image"][:, 0]

@@ -140,7 +140,7 @@ class DualEncoder(StockModel):
 
     @abstractmethod
     def encode_image(self, image):
-        """{stream: hidden states} of the image tower, from its `Tokens`."""
+        """Hidden states (B, N, D) of the image tower, from its `Tokens`."""
 
     @abstractmethod
     def pooled(self, hidden, modality):
@@ -156,19 +156,24 @@ class DualEncoder(StockModel):
         return Tokens(values, batch.text_valid, batch.text_content)
 
     def encode_text(self, text):
-        """{"text": hidden states (B, T, D), "end": those (B, 1, D) of the last tokens}."""
+        """Hidden states (B, T, D) of the text tower, from its `Tokens`."""
         network = self.network.text_model
         mask = self.text_mask(text.valid, text.values.dtype)
         x = network.encoder(text.values, attention_mask=mask).last_hidden_state
-        x = network.final_layer_norm(x)
-        rows = torch.arange(len(x), device=x.device)
-        return {"text": x, "end": x[rows, last_of(text.valid)][:, None]}
+        return network.final_layer_norm(x)
+
+    def alone(self, modality, tokens):
+        encoders = {"text": self.encode_text, "image": self.encode_image}
+        return encoders[modality](tokens)
 
     def encode(self, tokens):
-        encoders = {"text": self.encode_text, "image": self.encode_image}
-        hidden = {}
-        for modality, own in tokens.items():
-            hidden |= encoders[modality](own)
+        """Of each tower; beside the text "end", the states (B, 1, D) of its last tokens."""
+        tokens = self.prepare_all(tokens)
+        hidden = {modality: own.values for modality, own in tokens.items()}
+        if "text" in tokens:
+            text = tokens["text"]
+            rows = torch.arange(len(text.values), device=text.values.device)
+            hidden["end"] = text.values[rows, last_of(text.valid)][:, None]
         return hidden
 
     def classify(self, hidden):

@@ -1,6 +1,7 @@
 """LXMERT on the cached features of regions, by its stock class (Tan & Bansal 2019)."""
 
 import torch
+import torch.nn.functional as F
 from transformers import LxmertConfig, LxmertForPreTraining
 
 from ..datasets.answers import published_vocabulary
@@ -98,18 +99,30 @@ class Lxmert(RegionModel):
         valid = batch.image_valid[batch.image_rows]
         return Tokens(regions, valid, valid)
 
+    def alone(self, modality, tokens):
+        """Of the words, and of the regions, as the stock encoder does before its exchanges."""
+        encoder, valid = self.network.lxmert.encoder, tokens.valid
+        if modality == "text":
+            x, layers = tokens.values, encoder.layer
+        else:
+            regions, valid = some_region(tokens.values, valid)
+            x = encoder.visn_fc(regions[..., :-BOX], regions[..., -BOX:])
+            layers = encoder.r_layers
+        mask = additive_mask(valid, x.dtype)
+        for layer in layers:
+            x = layer(x, mask)[0]
+        return x
+
     def encode(self, tokens):
-        text, image = tokens["text"], tokens["image"]
-        regions, seen = some_region(image.values, image.valid)
-        dtype = text.values.dtype
-        (regions, _), (words, _), _ = self.network.lxmert.encoder(
-            text.values,
-            additive_mask(text.valid, dtype),
-            regions[..., :-BOX],
-            regions[..., -BOX:],
-            additive_mask(seen, dtype),
-        )
-        return {"text": words[-1], "image": regions[-1]}
+        prepared = self.prepare_all(tokens)
+        image = tokens["image"]
+        words, regions = prepared["text"].values, prepared["image"].values
+        seen = some_region(image.values, image.valid)[1]
+        regions = F.pad(regions, (0, 0, 0, seen.shape[1] - regions.shape[1]))
+        masks = [additive_mask(valid, words.dtype) for valid in (tokens["text"].valid, seen)]
+        for layer in self.network.lxmert.encoder.x_layers:
+            words, regions = layer(words, masks[0], regions, masks[1])[:2]
+        return {"text": words, "image": regions}
 
     def classify(self, hidden):
         scores = self.network.answer_head(self.network.lxmert.pooler(hidden["text"]))

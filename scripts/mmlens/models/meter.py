@@ -133,13 +133,17 @@ class Meter(ReleasedModel):
         rows = batch.image_rows
         return Tokens(values[rows], valid[rows], content[rows])
 
+    def alone(self, modality, tokens):
+        if modality == "text":
+            return self.network.encode_text(tokens.values, tokens.valid)
+        if self.image_tokens == "encoded":
+            return tokens.values
+        return self.network.encode_image(tokens.values, tokens.valid)
+
     def encode(self, tokens):
+        tokens = self.prepare_all(tokens)
         text, image = tokens["text"], tokens["image"]
-        seen = image.values
-        if self.image_tokens == "patches":
-            seen = self.network.encode_image(seen, image.valid)
-        words = self.network.encode_text(text.values, text.valid)
-        words, seen = self.network.join(words, text.valid, seen, image.valid)
+        words, seen = self.network.join(text.values, text.valid, image.values, image.valid)
         return {"text": words, "image": seen}
 
     def classify(self, hidden):

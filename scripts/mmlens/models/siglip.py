@@ -77,8 +77,16 @@ class Siglip(DualEncoder):
         network = self.network.vision_model
         values, seen = some_region(image.values, image.valid)
         x = network.encoder(values, attention_mask=additive_mask(seen, values.dtype))
-        x = network.post_layernorm(x.last_hidden_state)
-        return {"image": x, "pooling": self.pool(x, seen)}
+        return network.post_layernorm(x.last_hidden_state)
+
+    def encode(self, tokens):
+        hidden = super().encode(tokens)
+        if "image" in tokens:
+            image, x = tokens["image"], hidden["image"]
+            seen = some_region(image.values, image.valid)[1]
+            x = F.pad(x, (0, 0, 0, seen.shape[1] - x.shape[1]))  # if all states were removed
+            hidden |= {"image": x, "pooling": self.pool(x, seen)}
+        return hidden
 
     def pool(self, x, valid):
         """The pooling head of the stock class, (B, 1, D), with its map for hooks to see."""

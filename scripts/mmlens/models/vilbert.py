@@ -122,11 +122,17 @@ class Vilbert(RegionModel):
             return with_global_region(features, places, valid)
         return features, places, valid
 
+    def alone(self, modality, tokens):
+        """Of the text; the regions exchange from their first layer on, as published."""
+        if modality == "image":
+            return None
+        return self.network.bert.encoder.alone("text", tokens.values, tokens.valid)
+
     def encode(self, tokens):
-        text, trunk = tokens["text"], self.network.bert
+        text, trunk = self.prepare("text", tokens["text"]), self.network.bert
         features, places, valid = self.regions(tokens["image"])
-        regions = trunk.v_embeddings(features, places)
-        hidden, seen = trunk(text.values, text.valid, regions, valid)
+        regions = trunk.encoder.alone("regions", trunk.v_embeddings(features, places), valid)
+        hidden, seen = trunk.encoder.join(text.values, text.valid, regions, valid)
         return {"text": hidden, "image": seen}
 
     def classify(self, hidden):

@@ -146,8 +146,26 @@ class Encoder(nn.Module):
         layers = {"text": self.layer, "regions": self.v_layer, "exchange": self.c_layer}
         return [(kind, layers[kind][number]) for kind, number in self.order]
 
+    def before_exchange(self):
+        """How many steps come before the first exchange."""
+        kinds = [kind for kind, _ in self.steps()]
+        return kinds.index("exchange") if "exchange" in kinds else len(kinds)
+
+    def alone(self, stream, states, valid):
+        """States of one stream, "text" or "regions", before the first exchange."""
+        for kind, layer in self.steps()[: self.before_exchange()]:
+            if kind == stream:
+                states = layer(states, valid)
+        return states
+
     def forward(self, text, text_valid, regions, regions_valid):
-        for kind, layer in self.steps():
+        text = self.alone("text", text, text_valid)
+        regions = self.alone("regions", regions, regions_valid)
+        return self.join(text, text_valid, regions, regions_valid)
+
+    def join(self, text, text_valid, regions, regions_valid):
+        """All steps from the first exchange on."""
+        for kind, layer in self.steps()[self.before_exchange() :]:
             if kind == "text":
                 text = layer(text, text_valid)
             elif kind == "regions":

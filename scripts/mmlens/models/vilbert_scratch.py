@@ -26,9 +26,13 @@ class VilbertScratch(ScratchModel):
         self.poolers = nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
         self.head = nn.Linear(width, self.outputs)
 
+    def alone(self, modality, tokens):
+        return self.text_block(tokens.values, tokens.valid) if modality == "text" else None
+
     def encode(self, tokens):
+        tokens = self.prepare_all(tokens)
         text, image = tokens["text"], tokens["image"]
-        t, i = self.text_block(text.values, text.valid), image.values
+        t, i = text.values, image.values
         layers = zip(self.exchanges, self.text_blocks, self.image_blocks, strict=True)
         for exchange, text_block, image_block in layers:
             t, i = exchange(t, i, text.valid, image.valid)

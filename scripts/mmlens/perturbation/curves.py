@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from ..evaluation.statistics import mean_interval
+from ..evaluation.statistics import bootstrap_weights, interval, mean_interval
 from ..evaluation.subsets import prediction_subsets
 
 SCORES = ("accuracy", "probability", "logit")
 
-KEYS = ["method", "modality", "direction", "operator", "protocol"]
+KEYS = ["method", "modality", "direction", "operator", "procedure", "protocol"]
+AREAS = ["auc", "auc_low", "auc_high", "n", "flagged"]
+SKILLS = ["score", "subset", "difference", "difference_low", "difference_high"]
+SKILLS += ["skill", "skill_low", "skill_high", "n"]
 
 
 def area_under_curve(fractions, scores):
@@ -20,18 +23,57 @@ def area_under_curve(fractions, scores):
 
 
 def sample_areas(perturbation):
-    """One row per sample and key, one column per score, with the area under its curve."""
-    fractions = np.sort(perturbation["fraction"].unique())
-    ordered = perturbation.sort_values(["sample_id", *KEYS, "fraction"], kind="stable")
-    curves = ordered[list(SCORES)].to_numpy().reshape(-1, len(fractions), len(SCORES))
-    areas = area_under_curve(fractions, curves.swapaxes(1, 2))
-    return pd.concat(
-        [
-            ordered[["sample_id", *KEYS]].iloc[:: len(fractions)].reset_index(drop=True),
-            pd.DataFrame(areas, columns=list(SCORES)),
-        ],
-        axis=1,
-    )
+    """One row per sample and key, one column per score, with the area under its curve.
+
+    Operators come in the order in which they first appear, that of the configuration.
+    """
+    order = pd.CategoricalDtype(perturbation["operator"].unique(), ordered=True)
+    perturbation = perturbation.astype({"operator": order})
+    parts = []
+    for _, part in perturbation.groupby("procedure", sort=False):  # each has steps of its own
+        fractions = np.sort(part["fraction"].unique())
+        ordered = part.sort_values(["sample_id", *KEYS, "fraction"], kind="stable")
+        curves = ordered[list(SCORES)].to_numpy().reshape(-1, len(fractions), len(SCORES))
+        areas = area_under_curve(fractions, curves.swapaxes(1, 2))
+        keys = ordered[["sample_id", *KEYS]].iloc[:: len(fractions)].reset_index(drop=True)
+        parts.append(pd.concat([keys, pd.DataFrame(areas, columns=list(SCORES))], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def area_parts(perturbation, attributions, samples, keys):
+    """Areas of every model, training seed, key and subset of the samples.
+
+    Yields
+    ------
+    {model, seed, keys, subset}, DataFrame of `sample_areas` with the columns of the samples table
+    and `flagged` (whether the sample's map was constant, so that its order is random)
+    """
+    for (model, training_seed), runs in perturbation.groupby(["model", "seed"], sort=False):
+        own = attributions[
+            (attributions["model"] == model) & (attributions["seed"] == training_seed)
+        ]
+        target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
+        areas = sample_areas(runs).join(samples.set_index("sample_id"), on="sample_id")
+        for values, part in areas.groupby(keys, sort=False, observed=True):
+            named = dict(zip(keys, values, strict=True))
+            part = part.assign(flagged=is_flagged(part, own))
+            prediction = part["sample_id"].map(target)
+            named |= {"model": model, "seed": training_seed}
+            for subset, mask in prediction_subsets(part, prediction):
+                if mask.any():
+                    yield named | {"subset": subset}, part[mask]
+
+
+def is_flagged(areas, attributions):
+    """Whether the map behind an area is constant; of both modalities, either of the maps."""
+    flagged = pd.Series(False, areas.index)
+    for method, modality in set(zip(areas["method"], areas["modality"], strict=True)):
+        maps = attributions[attributions["method"] == method]
+        wanted = "image constant|text constant" if modality == "joint" else f"{modality} constant"
+        constant = maps.loc[maps["flags"].str.contains(wanted), "sample_id"]
+        chosen = (areas["method"] == method) & (areas["modality"] == modality)
+        flagged |= chosen & areas["sample_id"].isin(constant)
+    return flagged
 
 
 def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):
@@ -45,44 +87,62 @@ def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):
 
     Returns
     -------
-    DataFrame: model, seed, method, modality, direction, operator, protocol, score, subset, auc,
-    auc_low, auc_high, n, flagged (samples whose map was constant, so that its order is random)
+    DataFrame: model, seed, method, modality, direction, operator, procedure, protocol, score,
+    subset, auc, auc_low, auc_high, n, flagged (samples whose map was constant, so that its order
+    is random)
     """
     rows = []
-    for (model, training_seed), runs in perturbation.groupby(["model", "seed"], sort=False):
-        own = attributions[
-            (attributions["model"] == model) & (attributions["seed"] == training_seed)
-        ]
-        target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
-        areas = sample_areas(runs).join(samples.set_index("sample_id"), on="sample_id")
-        for keys, part in areas.groupby(KEYS, sort=False):
-            named = dict(zip(KEYS, keys, strict=True))
-            maps = own[own["method"] == named["method"]]
-            constant = maps["flags"].str.contains(f"{named['modality']} constant")
-            flagged = part["sample_id"].isin(maps.loc[constant, "sample_id"])
-            prediction = part["sample_id"].map(target)
-            for subset, mask in prediction_subsets(part, prediction):
-                if not mask.any():
-                    continue
-                values = part.loc[mask, list(SCORES)].to_numpy()
-                clusters = part.loc[mask, "cluster_id"]
-                means, low, high = mean_interval(values, clusters, resamples, seed)
-                for position, score in enumerate(SCORES):
-                    rows.append(
-                        {
-                            "model": model,
-                            "seed": training_seed,
-                            **named,
-                            "score": score,
-                            "subset": subset,
-                            "auc": means[position],
-                            "auc_low": low[position],
-                            "auc_high": high[position],
-                            "n": int(mask.sum()),
-                            "flagged": int(flagged[mask].sum()),
-                        }
-                    )
-    return pd.DataFrame(rows)
+    for named, part in area_parts(perturbation, attributions, samples, KEYS):
+        values = part[list(SCORES)].to_numpy()
+        means, low, high = mean_interval(values, part["cluster_id"], resamples, seed)
+        counts = {"n": len(part), "flagged": int(part["flagged"].sum())}
+        for position, score in enumerate(SCORES):
+            found = (means[position], low[position], high[position])
+            areas = dict(zip(("auc", "auc_low", "auc_high"), found, strict=True))
+            rows.append({**named, "score": score, **areas, **counts})
+    return pd.DataFrame(rows, columns=["model", "seed", *KEYS, "score", "subset", *AREAS])
+
+
+def tabulate_skill(perturbation, attributions, samples, *, resamples, seed):
+    """Table of how far orders by relevance are apart, and how far below random ones, deletion only.
+
+    difference : mean over samples of the area of the negative direction minus that of the positive
+    one, in points. skill : (random - method) / random, of the mean areas of the positive direction
+    on the same samples: 0 as good as a random order, 1 if removal of the first tokens takes all of
+    the score; not of logits, which have no zero to be measured from. Intervals: 95%, paired, from
+    one cluster bootstrap of the samples. Parameters as of `tabulate_auc`.
+
+    Returns
+    -------
+    DataFrame: model, seed, method, modality, operator, protocol, score, subset, difference,
+    difference_low, difference_high, skill, skill_low, skill_high, n
+    """
+    deletion = perturbation[perturbation["procedure"] == "deletion"]
+    keys = [key for key in KEYS if key not in ("method", "direction", "procedure")]
+    rows = []
+    for named, part in area_parts(deletion, attributions, samples, keys):
+        areas = part.pivot(index="sample_id", columns=["method", "direction"], values=list(SCORES))
+        facts = part.drop_duplicates("sample_id").set_index("sample_id")
+        for method in part["method"].unique():
+            own = areas.loc[:, areas.columns.isin(["random", method], level="method")].dropna()
+            # The samples as they are, then their resamples.
+            weights = bootstrap_weights(facts["cluster_id"][own.index], resamples, seed)
+            weights = np.concatenate([np.ones((1, len(own))), weights])
+            means = (weights / weights.sum(1, keepdims=True)) @ own.to_numpy()
+            mean = dict(zip(own.columns, means.T, strict=True))
+            for score in SCORES:
+                positive = mean[score, method, "positive"]
+                found = {"difference": mean[score, method, "negative"] - positive}
+                random = mean.get((score, "random", "positive"))
+                if random is not None and score != "logit":
+                    with np.errstate(invalid="ignore", divide="ignore"):
+                        found["skill"] = (random - positive) / random
+                row = {**named, "method": method, "score": score, "n": len(own)}
+                for name, (value, *drawn) in found.items():
+                    row[name] = value
+                    row[f"{name}_low"], row[f"{name}_high"] = interval(drawn)
+                rows.append(row)
+    return pd.DataFrame(rows, columns=["model", "seed", "method", *keys, *SKILLS])
 
 
 def mean_curves(perturbation, samples, *, resamples, seed):

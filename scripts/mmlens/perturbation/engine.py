@@ -1,8 +1,9 @@
 """The perturbation engine: which tokens remain, and what the model says to them.
 
-Tokens are removed by gathering, at the input of the model's transformer layers, so a step that
-keeps a tenth of the tokens costs about a tenth. Equal subsets of a sample are computed once: the
-steps 0 and 1 are shared by all methods and directions, and short texts repeat many others.
+With operators that gather, a step that keeps a tenth of the tokens costs about a tenth. Equal
+subsets of a sample are computed once: the steps 0 and 1 are shared by all methods and directions,
+and short texts repeat many others. What a test does not touch, the layers that read the other
+modality alone, is computed once too (`Model.prepare`).
 """
 
 from fractions import Fraction
@@ -12,11 +13,13 @@ import pandas as pd
 import torch
 
 from ..files import seed_from
-from .curves import SCORES
+from . import OPERATORS
+from .curves import KEYS, SCORES
 from .judges import judge_of
+from .operators import NotApplicableError, TokenDrop, build_operator
 
 PUBLISHED_STEPS = (0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
-OPERATOR = "token_drop"
+DIRECTIONS = ("positive", "negative")
 
 
 def kept_count(n, fraction, protocol):
@@ -37,6 +40,66 @@ def removal_order(relevance, sample_id, method):
     return np.lexsort((rng.random(len(relevance)), relevance))
 
 
+def joint_relevance(image, text, sample_id, method):
+    """One scale for patches, then words: (P + T,), the share of the own modality ranked below.
+
+    A unit of rank r (0 the least relevant) of n has (r + 1/2) / n, since relevances of different
+    modalities have no common unit. So any share removed takes about that share of each.
+    """
+    quantiles = []
+    for relevance in (image, text):
+        own = np.empty(len(relevance))
+        own[removal_order(relevance, sample_id, method)] = np.arange(len(own)) + 0.5
+        quantiles.append(own / max(len(own), 1))
+    return np.concatenate(quantiles)
+
+
+class Units:
+    """What is removed as one: patches and regions by themselves, words with all their pieces.
+
+    Parameters
+    ----------
+    tokens, samples : of `perturb`
+    words : {sample_id: number of the word (T,) of every piece}; None to remove pieces
+    """
+
+    def __init__(self, tokens, samples, words):
+        self.position = {sample_id: k for k, sample_id in enumerate(samples["sample_id"])}
+        self.counts = {m: part.content.sum(1).tolist() for m, part in tokens.items()}
+        self.words = words
+
+    def groups(self, row, modality):
+        """Number of the unit that every token of an attribution's row belongs to.
+
+        None if the row has no map of the modality; ValueError if it is one of other tokens.
+        """
+        if modality == "joint":
+            image, text = (self.groups(row, own) for own in ("image", "text"))
+            if image is None or text is None:
+                return None
+            return np.concatenate([image, text + len(image)])
+        found = len(getattr(row, modality))
+        count = self.counts[modality][self.position[row.sample_id]]
+        if not found and count:
+            return None
+        by_word = modality == "text" and self.words is not None
+        groups = np.asarray(self.words[row.sample_id], int) if by_word else np.arange(count)
+        if not found == count == len(groups):
+            raise ValueError(
+                f"{modality} of sample {row.sample_id}, method {row.method}: found {found} "
+                f"relevances and {len(groups)} tokens of words, expected {count}"
+            )
+        return groups
+
+    def relevance(self, row, modality, groups):
+        """Relevance of every unit: the sum of its tokens'."""
+        if modality == "joint":
+            image = np.asarray(row.image, float)
+            words = self.relevance(row, "text", groups[len(image) :] - len(image))
+            return joint_relevance(image, words, row.sample_id, row.method)
+        return np.bincount(groups, weights=getattr(row, modality)) if len(groups) else np.zeros(0)
+
+
 class Subsets:
     """Requests (sample, kept tokens) of one modality; each distinct one is answered once."""
 
@@ -48,33 +111,48 @@ class Subsets:
         return self.numbers.setdefault((sample, tuple(kept)), len(self.numbers))
 
     @torch.no_grad()
-    def evaluate(self, model, tokens, modality, batch_size, judge):
+    def evaluate(self, model, tokens, modality, batch_size, judge, operator=None):
         """Scores (number of subsets, SCORES) with only the kept tokens of `modality`.
 
         tokens : {modality: Tokens} of all samples; special tokens always stay, in their places.
-        judge : see judges.py
+        judge : see judges.py; operator : by default TokenDrop
         """
-        own = tokens[modality]
-        always = own.valid & ~own.content
+        operator = operator or TokenDrop(model, modality, tokens)
+        device = next(iter(tokens.values())).values.device
         by_length = {}
         for (sample, kept), number in self.numbers.items():
-            content = own.content[sample].nonzero()[:, 0]
-            positions = torch.cat([always[sample].nonzero()[:, 0], content[list(kept)]])
-            item = (number, sample, positions.sort().values)
-            by_length.setdefault(len(positions), []).append(item)
+            plan = operator.plan(sample, kept)
+            by_length.setdefault(len(plan), []).append((number, sample, plan))
         scores = np.zeros((len(self.numbers), len(SCORES)))
         for _, items in sorted(by_length.items()):
             for start in range(0, len(items), batch_size):
-                numbers, samples, positions = zip(*items[start : start + batch_size], strict=True)
-                index = torch.stack(positions)
-                rows = torch.tensor(samples, device=index.device)
-                part = {m: t.rows(rows) for m, t in tokens.items()}
-                part[modality] = part[modality].gather(index)
+                numbers, samples, plans = zip(*items[start : start + batch_size], strict=True)
+                rows = torch.tensor(samples, device=device)
+                shown = operator.show(rows, torch.stack(plans).to(device))
+                part = {m: shown[m] if m in shown else t.rows(rows) for m, t in tokens.items()}
                 scores[list(numbers)] = judge(model(part), samples)
         return scores
 
 
-def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size, answers=None):
+@torch.no_grad()
+def perturb(
+    model,
+    tokens,
+    attributions,
+    samples,
+    *,
+    steps,
+    protocol,
+    batch_size,
+    answers=None,
+    operators=(TokenDrop.name,),
+    procedures=("deletion",),
+    joint=False,
+    words=None,
+    inputs=None,
+    arguments=None,
+    say=print,
+):
     """Perturbation test of every attribution.
 
     Parameters
@@ -85,36 +163,90 @@ def perturb(model, tokens, attributions, samples, *, steps, protocol, batch_size
     samples : DataFrame of the N samples in the order of `tokens`: sample_id, and what the judge
         of their task reads
     steps : fractions of tokens removed
-    protocol : "default" or "published", see `kept_count`
+    protocol : "default" or "published", see `kept_count`; the latter removes pieces of words
     answers : names of the model's outputs, where they are more than one
+    operators : names of the registry
+    procedures : of "deletion" and "insertion"
+    joint : whether words and patches are also removed together, in one order
+    words : {sample_id: number of the word of each piece}, which go together; None for pieces
+    inputs : operators.Inputs of the N samples, which most operators need
+    arguments : {operator: keyword arguments}, of operators that have some
+    say : is told why an operator does not apply to the model; it then has no rows
 
     Returns
     -------
-    DataFrame: sample_id, method, modality, direction ("positive": most relevant removed first,
-    "negative": least relevant first), operator, protocol, fraction, and SCORES, as the judge of
-    the task gives them (judges.py). Random orders are averaged per sample.
+    DataFrame: sample_id, method, modality (also "joint"), direction ("positive": most relevant
+    removed first, "negative": least relevant first), operator, procedure, protocol, fraction, and
+    SCORES, as the judge of the task gives them (judges.py). Random orders are averaged per sample.
+
+    An insertion begins with everything removed and brings back first, if positive, the most
+    relevant; fraction is the share brought back. What is then shown is what the deletion of the
+    other direction shows at one minus this share: the same scores, read from the other end. A
+    method without a map of a modality has no rows there.
     """
     judge = judge_of(samples, answers)
-    position = {sample_id: k for k, sample_id in enumerate(samples["sample_id"])}
+    units = Units(tokens, samples, None if protocol == "published" else words)
     frames = []
-    for modality in tokens:
-        subsets, records = Subsets(), []
-        for row in attributions.itertuples():
-            order = removal_order(getattr(row, modality), row.sample_id, row.method)
-            for direction in ("positive", "negative"):
-                for fraction in steps:
-                    kept = kept_count(len(order), fraction, protocol)
-                    chosen = order[:kept] if direction == "positive" else order[len(order) - kept :]
-                    number = subsets.request(position[row.sample_id], np.sort(chosen))
-                    records.append((row.sample_id, row.method, direction, fraction, number))
-        scores = subsets.evaluate(model, tokens, modality, batch_size, judge)
-        columns = ["sample_id", "method", "direction", "fraction", "number"]
-        frame = pd.DataFrame(records, columns=columns)
-        frame.insert(2, "modality", modality)
+    for name, modality in pairs_of(operators, tokens, joint):
+        try:
+            own = (arguments or {}).get(name)
+            operator = build_operator(name, modality, model, tokens, inputs, own)
+        except NotApplicableError as reason:
+            say(f"perturbation: {name} of {modality} is not applicable to {model.name}: {reason}")
+            continue
+        subsets = Subsets()
+        frame = requests(subsets, attributions, modality, units, steps, protocol)
+        untouched = {m for m in tokens if modality not in (m, "joint")}
+        given = {m: model.prepare(m, t) if m in untouched else t for m, t in tokens.items()}
+        scores = subsets.evaluate(model, given, modality, batch_size, judge, operator)
         frame[list(SCORES)] = scores[frame.pop("number")]
-        frames.append(frame)
-    keys = ["sample_id", "method", "modality", "direction", "fraction"]
-    scored = pd.concat(frames).groupby(keys, sort=False, as_index=False).mean()
-    scored.insert(4, "operator", OPERATOR)
-    scored.insert(5, "protocol", protocol)
-    return scored
+        frame = frame.groupby(["sample_id", "method", "direction", "fraction"], sort=False)
+        frame = frame.mean().reset_index()
+        for procedure in procedures:
+            part = inserted(frame) if procedure == "insertion" else frame
+            own = {"modality": modality, "operator": name, "procedure": procedure}
+            frames.append(part.assign(**own, protocol=protocol))
+    columns = ["sample_id", *KEYS, "fraction", *SCORES]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame()
+
+
+def pairs_of(operators, tokens, joint):
+    """(operator, modality) of all tests of a model, in the order of the operators."""
+    pairs = [
+        (name, modality)
+        for name in operators
+        for modality in tokens
+        if modality in OPERATORS.attribute(name, "modalities")
+    ]
+    return pairs + ([(TokenDrop.name, "joint")] if joint else [])
+
+
+def requests(subsets, attributions, modality, units, steps, protocol):
+    """One row per attribution, direction and step, with the number of its subset."""
+    records = []
+    for row in attributions.itertuples():
+        groups = units.groups(row, modality)
+        if groups is None:
+            continue
+        order = removal_order(units.relevance(row, modality, groups), row.sample_id, row.method)
+        shown = np.zeros(len(order), bool)
+        for direction in DIRECTIONS:
+            for fraction in steps:
+                kept = kept_count(len(order), fraction, protocol)
+                chosen = order[:kept] if direction == "positive" else order[len(order) - kept :]
+                shown[:] = False
+                shown[chosen] = True
+                tokens = np.flatnonzero(shown[groups])
+                number = subsets.request(units.position[row.sample_id], tokens)
+                records.append((row.sample_id, row.method, direction, fraction, number))
+    columns = ["sample_id", "method", "direction", "fraction", "number"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def inserted(deletion):
+    """The insertion curves that deletion curves are, read from the other end."""
+    other = dict(zip(DIRECTIONS, reversed(DIRECTIONS), strict=True))
+    rest = {f: float(1 - Fraction(str(f))) for f in deletion["fraction"].unique()}
+    return deletion.assign(
+        direction=deletion["direction"].map(other), fraction=deletion["fraction"].map(rest)
+    )

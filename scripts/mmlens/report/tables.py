@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .findings import number
+from .findings import headline, number
 
 SHOWN_METRICS = ("auroc", "average_precision", "accuracy", "accuracy_top5")
 SHOWN_METRICS += ("f1", "f1_macro", "brier", "ece")
@@ -65,9 +65,8 @@ def metric_table(comparison, metrics):
 
 def perturbation_table(perturbation, score="probability", subset="all"):
     """Mean AUC with interval: a row per model, seed and method, a column per test."""
-    chosen = perturbation[
-        (perturbation["score"] == score) & (perturbation["subset"] == subset)
-    ].copy()
+    chosen = headline(perturbation)
+    chosen = chosen[(chosen["score"] == score) & (chosen["subset"] == subset)].copy()
     chosen["test"] = chosen["modality"] + " " + chosen["direction"]
     chosen["cell"] = with_interval(chosen, "auc", 1)
     tests = [f"{m} {d}" for m in ("image", "text") for d in ("positive", "negative")]

@@ -26,8 +26,9 @@ NOTES = {
         "Perturbation tests",
         "Area under the curve of the predicted class's probability, times 100, mean over samples "
         "with 95% interval. Positive (most relevant removed first): lower is better. Negative "
-        "(least relevant first): higher is better. Accuracy, logit, predicted classes and strata "
-        "are in the file.",
+        "(least relevant first): higher is better. Other operators, insertion, accuracy, logit, "
+        "predicted classes and strata are in the file; negative minus positive and the skill "
+        "against random orders in perturbation_skill.csv.",
         "perturbation_auc.csv",
     ),
     "localisation": (
@@ -160,10 +161,12 @@ def explanations(config, stem_models):
         if stem_models
         else "."
     )
+    operators = config["perturbation"]["operators"]
+    read = "" if operators == ["token_drop"] else f"operators {listed(operators)}, "
     return (
         f"Explanations are of the predicted class, on {config['explain']['samples']} samples of "
         f"the split {config['explain']['split']}. Perturbation removes image tokens (patches or "
-        "regions) or words at the input of the transformer layers (protocol "
+        f"regions) or words at the input of the transformer layers ({read}protocol "
         f"{config['perturbation']['protocol']}){surroundings}"
     )
 
