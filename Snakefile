@@ -38,6 +38,11 @@ include: "workflow/rules/diagnose.smk"
 include: "workflow/rules/report.smk"
 
 
+if SHARDS > 1:
+
+    include: "workflow/rules/shards.smk"
+
+
 if config["tracking"]["mlflow"]:
 
     include: "workflow/rules/track.smk"

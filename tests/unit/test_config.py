@@ -144,6 +144,17 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
         ({"sample": {"train": {}}}, "sample.train.per_class: missing", "add it"),
         ({"dataset": {"quads": {"val": 1}}}, "dataset.quads.val: found 1 (int)", "at least 2"),
         ({"model": {"width": 33}}, "model.width: found 33", "a multiple of model.heads (2)"),
+        (
+            {"perturbation": {"operators": ["mask_tokens"]}},
+            "perturbation.operators: unknown operator 'mask_tokens'",
+            "did you mean mask_token",
+        ),
+        (
+            {"perturbation": {"arguments": {"blur": {"sigma": 0}}}},
+            "perturbation.arguments.blur.sigma: found 0",
+            "more than 0",
+        ),
+        ({"explain": {"shards": 0}}, "explain.shards: found 0", "at least 1"),
         ({"perturbation": {"steps": [0, 0.5]}}, "perturbation.steps: found [0, 0.5]", "0 to 1"),
         ({"perturbation": {"steps": [0.1, 1]}}, "perturbation.steps: found [0.1, 1]", "0 to 1"),
         ({"perturbation": {"steps": [1, 0]}}, "perturbation.steps: found [1, 0]", "rising"),

@@ -20,7 +20,8 @@ def perturbation_curves(curves, title, score="probability"):
     """
     curves = curves[curves["procedure"] == "deletion"]
     tests = list(dict.fromkeys(zip(curves["modality"], curves["operator"], strict=True)))
-    tests.sort(key=lambda test: list(TOKENS).index(test[0]))
+    modalities = list(dict.fromkeys(curves["modality"]))
+    tests.sort(key=lambda test: modalities.index(test[0]))
     methods = list(dict.fromkeys(curves["method"]))
     palette = colours(methods)
     figure, axes = plt.subplots(

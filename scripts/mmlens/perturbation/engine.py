@@ -206,8 +206,12 @@ def perturb(
             part = inserted(frame) if procedure == "insertion" else frame
             own = {"modality": modality, "operator": name, "procedure": procedure}
             frames.append(part.assign(**own, protocol=protocol))
-    columns = ["sample_id", *KEYS, "fraction", *SCORES]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame()
+    if not frames:
+        raise ValueError(
+            f"perturbation.operators: found {', '.join(operators)}, of which none applies to "
+            f"{model.name}; add token_drop"
+        )
+    return pd.concat(frames, ignore_index=True)[["sample_id", *KEYS, "fraction", *SCORES]]
 
 
 def pairs_of(operators, tokens, joint):

@@ -101,6 +101,11 @@ class EncodedDrop(Gathered):
             raise NotApplicableError(f"after its {modality} layers only one token is read")
         super().__init__(model, modality, {**tokens, modality: prepared}, inputs)
 
+    def plan(self, sample, kept):
+        if not len(self.places[sample]) + len(self.always[sample]):
+            return torch.zeros(1, dtype=torch.long)  # what the layers made of an image of no region
+        return super().plan(sample, kept)
+
 
 def is_read(model, stream):
     """Whether another stream of the model attends to this one."""
