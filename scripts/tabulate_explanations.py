@@ -1,4 +1,4 @@
-"""Tables of the explanations: perturbation, localisation, pairs of methods, what was not applicable."""
+"""Tables of explanations: perturbation, localisation, pairs of methods, what cannot apply."""
 
 import sys
 
