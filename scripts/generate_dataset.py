@@ -1,11 +1,11 @@
-"""Write the generated data set in the native formats of the real ones."""
+"""Write a generated data set."""
 
 import sys
 
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
-from mmlens.datasets.generated import generate
+from mmlens.datasets import GENERATORS
 
 settings = dict(snakemake.params.dataset)
-settings.pop("kind")
+generate = GENERATORS.get(settings.pop("kind"))
 generate(settings.pop("root"), **settings)

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, validators
 
 from .config_cases import check_cases, complete_cases
 from .config_weights import check_use, check_weights
-from .datasets import DATASETS
+from .datasets import DATASETS, GENERATORS
 from .explanation import METHODS
 from .features import EXTRACTORS
 from .models import MODELS
@@ -270,7 +270,7 @@ def check_values(config):
                 f"models: {model} is for labels of kind {' or '.join(tasks)}, but those of "
                 f"dataset.kind {dataset['kind']} are {task}; remove it"
             )
-    has_masks = dataset["kind"] == "generated" or dataset.get("instances")
+    has_masks = dataset["kind"] in GENERATORS.names() or dataset.get("instances")
     if needs_stem(config) and task == "binary" and not has_masks:
         problems.append(
             "stem.pretrain: found true, but the data set has no dataset.instances to learn from; "

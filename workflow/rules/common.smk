@@ -22,7 +22,7 @@ from mmlens.config import (
     task_of,
 )
 from mmlens.config_weights import used_weights, weights_path
-from mmlens.datasets import DATASETS, DOWNLOADS
+from mmlens.datasets import DATASETS, DOWNLOADS, GENERATORS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
@@ -237,6 +237,11 @@ def training_processes(wildcards):
     return training_settings(wildcards)["processes"]
 
 
+def is_generated():
+    """Whether the raw files of this run's data set are made in the run."""
+    return config["dataset"]["kind"] in GENERATORS.names()
+
+
 def is_downloaded():
     """Whether the raw files of this run's data set are downloaded: nobody says where they are."""
     dataset = config["dataset"]
@@ -253,7 +258,7 @@ def download_settings(wildcards):
 def dataset_settings(wildcards):
     """Section dataset, with the folder where its files are, without where they come from."""
     settings = download_settings(wildcards) if is_downloaded() else dict(config["dataset"])
-    if settings["kind"] == "generated":
+    if is_generated():
         settings["root"] = f"results/{wildcards.run}/data/generated"
     from_where = ("accept_licence", "sources")
     return ordered({key: settings[key] for key in settings if key not in from_where})
@@ -268,7 +273,7 @@ def dataset_files(wildcards):
     """Files that the samples table is made from, as far as the config names them."""
     settings = dataset_settings(wildcards)
     root = Path(settings["root"])
-    if settings["kind"] == "generated":
+    if is_generated():
         return [str(root)]
     paths = [root / name for key in NAMED_FILES for name in names_of(settings.get(key, {}))]
     # What is downloaded lies there or not; its list is there whenever the files are.
@@ -357,7 +362,7 @@ def benchmark_files(wildcards):
     """Benchmark files of all jobs before the report; measure_cost and write_report have none."""
     single = ["build_samples", "audit_dataset", "evaluate_models", "tabulate_explanations"]
     single += [f"draw_{name}" for name in OVERVIEWS]
-    if config["dataset"]["kind"] == "generated":
+    if is_generated():
         single.append("generate_dataset")
     if is_downloaded():
         single.append("fetch_dataset")

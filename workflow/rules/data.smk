@@ -9,7 +9,7 @@ rule data:
 
 rule generate_dataset:
     input:
-        lib=library("datasets/generated.py", "datasets/shapes.py"),
+        lib=generation_library(),
     output:
         directory("results/{run}/data/generated"),
     log:
@@ -103,6 +103,6 @@ rule audit_dataset:
         runtime=30,
     params:
         # Only the generated data promises balance; real data is reported as it is.
-        enforce=config["dataset"]["kind"] == "generated",
+        enforce=is_generated(),
     script:
         "../../scripts/audit_dataset.py"

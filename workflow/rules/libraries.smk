@@ -49,10 +49,17 @@ def torch_library(models, *parts):
     return library(*base, *(part for module in modules for part in with_imports(module)), *parts)
 
 
+def generation_library():
+    """`library` of what writes a generated data set; nothing of a run that reads another one."""
+    modules = implementations(GENERATORS, [config["dataset"]["kind"]] if is_generated() else [])
+    return library(*(part for module in modules for part in with_imports(module)))
+
+
 def reading_library():
     """`library` of the samples table: the reader of this kind of data, and what checks it."""
     # The generated data is read by the reader of the format it is written in.
-    readers = implementations(DATASETS, {config["dataset"]["kind"], "hateful_memes"})
+    (reader,) = implementations(DATASETS, [config["dataset"]["kind"]])
+    readers = with_imports(reader)
     shared = ["answers", "images", "reading", "records", "samples", "truth", "vocabulary"]
     return library(*readers, *(f"datasets/{name}.py" for name in shared))
 

@@ -24,7 +24,7 @@ from pycocotools import mask as coco_mask
 
 from ..files import write_json, write_text
 from ..table import write_csv
-from . import register_dataset
+from . import register_dataset, register_generator
 from .hateful_memes import read_files
 from .shapes import COLOURS, SHAPES, Object, background, draw
 
@@ -94,24 +94,34 @@ def make_quad(rng, size, stratum, leak="none"):
 
 def claim(template, shape, colour):
     text = template.format(shape=shape, colour=colour)
-    found = (re.search(rf"\b{word}\b", text) for word in (colour, shape))
-    spans = sorted(list(match.span()) for match in found)
+    spans = spans_of(text, colour, shape)
     return {"text": text, "shape": shape, "colour": colour, "spans": spans}
 
 
-class Writer:
-    """Collects the records of one split and writes its files in the native formats."""
+def spans_of(text, *words):
+    """The [start, end] characters of the first occurrence of each word, in the text's order."""
+    found = (re.search(rf"\b{word}\b", text) for word in words)
+    return sorted(list(match.span()) for match in found)
 
-    def __init__(self, root, split, first_image, first_sample):
+
+class ImageWriter:
+    """Writes the images of one split, and their objects as COCO instances.
+
+    Parameters
+    ----------
+    root : folder of the data set; split : str; first_image : number of its first image
+    title : what the data set is, for the files
+    """
+
+    def __init__(self, root, split, first_image, title):
         self.root, self.split = Path(root), split
-        self.image_id, self.sample_id = first_image, first_sample
-        self.samples, self.claims = [], []
-        self.images, self.annotations, self.captions = [], [], []
-        self.questions, self.answers = [], []
+        self.image_id = first_image
+        self.info = {"description": f"mmlens generated {title}, version {VERSION}"}
+        self.images, self.annotations = [], []
 
-    def add_image(self, canvas, objects, question):
-        """Write one image with its COCO, caption and VQA records; returns the named object's
-        annotation id."""
+    def add_image(self, canvas, objects):
+        """Write one image; its file name and its first object's annotation id, of which the
+        others follow in order."""
         pixels, masks = draw(canvas, objects)
         name = f"{self.image_id:06d}.png"
         Image.fromarray(pixels).save(self.root / "img" / name, compress_level=1)
@@ -120,26 +130,6 @@ class Writer:
         first = self.image_id * 10
         for offset, (item, mask) in enumerate(zip(objects, masks, strict=True)):
             self.annotations.append(self._instance(first + offset, item, mask))
-        listed = [f"a {item.colour} {item.shape}" for item in objects]
-        text = f"{listed[0]} , {listed[1]} and {listed[2]}"
-        self.captions.append({"id": self.image_id, "image_id": self.image_id, "caption": text})
-        named = objects[0]
-        self.questions.append(
-            {"question_id": first, "image_id": self.image_id, "question": question}
-        )
-        self.answers.append(
-            {
-                "question_id": first,
-                "image_id": self.image_id,
-                "question_type": "what colour is the",
-                "answer_type": "other",
-                "multiple_choice_answer": named.colour,
-                "answers": [
-                    {"answer_id": k, "answer": named.colour, "answer_confidence": "yes"}
-                    for k in range(1, 11)
-                ],
-            }
-        )
         self.image_id += 1
         return name, first
 
@@ -154,6 +144,53 @@ class Writer:
             "iscrowd": 0,
             "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
         }
+
+    def write(self):
+        """Write the instances of all images."""
+        categories = [
+            {"id": k, "name": name, "supercategory": name.split()[1]}
+            for k, name in enumerate(CATEGORIES, start=1)
+        ]
+        content = {"annotations": self.annotations, "categories": categories}
+        write_json(
+            self.root / "annotations" / f"instances_{self.split}.json",
+            {"info": self.info, "images": self.images, **content},
+        )
+
+
+class Writer(ImageWriter):
+    """Collects the records of one split and writes its files in the native formats."""
+
+    def __init__(self, root, split, first_image, first_sample):
+        super().__init__(root, split, first_image, "claims")
+        self.sample_id = first_sample
+        self.samples, self.claims, self.captions = [], [], []
+        self.questions, self.answers = [], []
+
+    def add_image(self, canvas, objects, question):
+        """Write one image with its COCO, caption and VQA records; its file name and the named
+        object's annotation id."""
+        image_id = self.image_id
+        name, first = super().add_image(canvas, objects)
+        listed = [f"a {item.colour} {item.shape}" for item in objects]
+        text = f"{listed[0]} , {listed[1]} and {listed[2]}"
+        self.captions.append({"id": image_id, "image_id": image_id, "caption": text})
+        named = objects[0]
+        self.questions.append({"question_id": first, "image_id": image_id, "question": question})
+        self.answers.append(
+            {
+                "question_id": first,
+                "image_id": image_id,
+                "question_type": "what colour is the",
+                "answer_type": "other",
+                "multiple_choice_answer": named.colour,
+                "answers": [
+                    {"answer_id": k, "answer": named.colour, "answer_confidence": "yes"}
+                    for k in range(1, 11)
+                ],
+            }
+        )
+        return name, first
 
     def add_sample(self, image, region_id, claim, label, quad_id, stratum):
         sample_id = f"{self.sample_id:05d}"
@@ -176,22 +213,13 @@ class Writer:
     def write(self):
         lines = "".join(json.dumps(record) + "\n" for record in self.samples)
         write_text(self.root / f"{self.split}.jsonl", lines)
-        licence = {"description": f"mmlens generated claims, version {VERSION}"}
-        categories = [
-            {"id": k, "name": name, "supercategory": name.split()[1]}
-            for k, name in enumerate(CATEGORIES, start=1)
-        ]
-        annotations = self.root / "annotations"
-        base = {"info": licence, "images": self.images}
+        super().write()
         write_json(
-            annotations / f"instances_{self.split}.json",
-            {**base, "annotations": self.annotations, "categories": categories},
-        )
-        write_json(
-            annotations / f"captions_{self.split}.json", {**base, "annotations": self.captions}
+            self.root / "annotations" / f"captions_{self.split}.json",
+            {"info": self.info, "images": self.images, "annotations": self.captions},
         )
         vqa = {
-            "info": licence,
+            "info": self.info,
             "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
             "data_type": "generated",
             "data_subtype": self.split,
@@ -206,6 +234,7 @@ class Writer:
         )
 
 
+@register_generator("generated")
 def generate(root, *, quads, seed=0, size=96, leak="none"):
     """Write the whole data set below `root`; the same arguments give the same bytes.
 

@@ -93,9 +93,10 @@ NOTES = {
     "groups": ("Groups", "Test metrics per value of every group column.", "comparison.csv"),
     "audit": (
         "Audit of the data",
-        "AUROC that a scorer can reach from the text alone, from the image alone, and from words "
-        "and object counts without any binding. For the bounds of single modalities 0.5 means "
-        "that the modality alone knows nothing; a text that occurs once makes them 1.",
+        "AUROC (for answers, accuracy) that can be reached from the text alone, from the image "
+        "alone, and from words and object counts without any binding. For the bounds of single "
+        "modalities an AUROC of 0.5 means that the modality alone knows nothing; a text that "
+        "occurs once makes them 1.",
         "audit.csv",
     ),
     "quality": (
@@ -115,6 +116,19 @@ NOTES = {
     "cost": ("Cost of jobs", "Wall and CPU seconds and peak memory of every job.", "cost.csv"),
 }
 
+# By kind of data set.
+GENERATED = {
+    "generated": (
+        "Data: generated claims about coloured shapes; label 1 means the claim is false. In the "
+        "stratum easy the presence of a colour decides, in swap only which object has it."
+    ),
+    "generated_questions": (
+        "Data: generated questions about coloured shapes, each about two images that exchange the "
+        "colours of two objects; so only which object has which colour decides. The strata are "
+        "what is asked for, a colour or a shape."
+    ),
+}
+
 
 def introduction(config, stem, stem_models, frozen, explained):
     """Paragraphs on what the run is, with what a reader must know to judge its numbers.
@@ -125,9 +139,8 @@ def introduction(config, stem, stem_models, frozen, explained):
     """
     dataset = config["dataset"]["kind"]
     data = (
-        "Data: generated claims about coloured shapes; label 1 means the claim is false. In the "
-        "stratum easy the presence of a colour decides, in swap only which object has it."
-        if dataset == "generated"
+        GENERATED[dataset]
+        if dataset in GENERATED
         else f"Data: {dataset} files below {config['dataset']['root']}."
     )
     models = origins(config)
