@@ -97,3 +97,21 @@ def test_architectures(tmp_path):
     page = (results / "report/index.html").read_text()
     everyone = "vilt, blip, vilbert, meter, lxmert"
     assert f"{everyone}: the convolutional stem was pretrained for 30 steps" in page
+
+
+def test_vqa_generated(tmp_path):
+    results = run("vqa_generated", tmp_path)
+    overall = check(results, ["vilt_scratch", "blip_scratch"])
+    assert overall["n"].eq(80).all()
+    audit = pd.read_csv(results / "tables/audit.csv")
+    assert (audit["passed"] == "yes").all()
+    areas = pd.read_csv(results / "tables/perturbation_auc.csv")
+    assert set(areas["score"]) == {"accuracy", "probability", "logit"}
+    assert set(areas["subset"]) == {"all", "colour", "shape"}
+    # The truth knows the object and the word that names it.
+    found = pd.read_csv(results / "tables/localisation.csv")
+    assert set(found["modality"]) == {"image", "text"}
+    assert set(found["n"]) == {10, 20}
+    assert "generated questions about coloured shapes" in (
+        results / "report/report.md"
+    ).read_text()

@@ -1,6 +1,6 @@
 """The subsets that tables report: all samples, strata, other groups, predicted classes."""
 
-from ..table import group_columns
+from ..table import group_columns, task_of
 
 
 def group_subsets(samples):
@@ -26,8 +26,9 @@ def strata(samples):
 
 
 def prediction_subsets(samples, prediction):
-    """(name, bool mask) of all samples, of each predicted class and of each stratum."""
+    """(name, bool mask) of all samples, of each of two predicted labels and of each stratum."""
     yield "all", samples["label"].notna()
-    yield "pred_0", prediction == 0
-    yield "pred_1", prediction == 1
+    if task_of(samples) == "binary":
+        yield "pred_0", prediction == 0
+        yield "pred_1", prediction == 1
     yield from strata(samples)
