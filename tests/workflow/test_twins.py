@@ -112,6 +112,4 @@ def test_vqa_generated(tmp_path):
     found = pd.read_csv(results / "tables/localisation.csv")
     assert set(found["modality"]) == {"image", "text"}
     assert set(found["n"]) == {10, 20}
-    assert "generated questions about coloured shapes" in (
-        results / "report/report.md"
-    ).read_text()
+    assert "generated questions about coloured shapes" in (results / "report/report.md").read_text()
