@@ -101,7 +101,7 @@ def test_architectures(tmp_path):
 
 def test_vqa_generated(tmp_path):
     results = run("vqa_generated", tmp_path)
-    overall = check(results, ["vilt_scratch", "blip_scratch"])
+    overall = check(results, ["text_only", "vilt_scratch", "blip_scratch"])
     assert overall["n"].eq(80).all()
     audit = pd.read_csv(results / "tables/audit.csv")
     assert (audit["passed"] == "yes").all()
