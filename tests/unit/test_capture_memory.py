@@ -6,7 +6,7 @@ from stock_checkpoints import save_clip, save_vilt
 from stock_samples import read_stock
 
 from mmlens.explanation.capture import capture
-from mmlens.explanation.memory import capture_bytes, fitting_batch
+from mmlens.explanation.memory import capture_bytes, captured_together
 
 TEXTS = ["word1 word2", "word1 word2 word3 word4 word5 word6", "word3", "word2 word1 word4"]
 
@@ -33,7 +33,13 @@ def test_the_estimate_grows_with_samples_and_holds_all_maps(loaded):
 def test_captures_are_as_large_as_fit_and_never_empty(loaded):
     model, data = loaded
     needed = capture_bytes(model, data.batch(torch.tensor([1])))  # the longest text
-    for samples in (1, 3, 50):
-        memory = (samples + 0.5) * needed / 2**20
-        assert fitting_batch(model, data, 10, memory, "cpu") == min(samples, 10)
-    assert fitting_batch(model, data, 10, needed / 2**21, "cpu") == 1
+
+    def sizes(samples, batch_size):
+        memory = samples * needed / 2**20
+        return [len(part) for part in captured_together(model, data, batch_size, memory, "cpu")]
+
+    assert sizes(50.5, 50) == [4]
+    assert sizes(50.5, 3) == [3, 1]
+    assert sizes(2.5, 4) == [2, 2]
+    assert sizes(2.5, 3) == [2, 1, 1]
+    assert sizes(0.5, 4) == [1, 1, 1, 1]

@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from training_data import new_model, write_data
 
+from mmlens.explanation import NotApplicableError
 from mmlens.explanation.explain import explain
 from mmlens.models.inputs import EncodedSamples, InputSpec
 from mmlens.perturbation import OPERATORS
@@ -22,7 +23,6 @@ from mmlens.perturbation.blocks import perturb_blocks
 from mmlens.perturbation.engine import perturb
 from mmlens.perturbation.operators import (
     Inputs,
-    NotApplicableError,
     box_overlap,
     build_operator,
 )

@@ -11,7 +11,7 @@ from ..files import seed_from
 from . import METHODS, NotApplicableError
 from .capture import capture
 from .maps import Maps
-from .memory import fitting_batch
+from .memory import captured_together
 from .words import word_numbers
 
 
@@ -56,9 +56,8 @@ def explain(
     """
     records, missing, arguments = [], {}, arguments or {}
     readouts = any(METHODS.attribute(name, "readouts", False) for name in methods)
-    batch_size = fitting_batch(model, data, batch_size, memory, device)
     heads = any(arguments.get(name, {}).get("head") is not None for name in methods)
-    for chosen in torch.arange(len(data)).split(batch_size):
+    for chosen in captured_together(model, data, batch_size, memory, device):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
         seen = capture(model, data.batch(chosen, device), ids, target, layers, readouts, heads)

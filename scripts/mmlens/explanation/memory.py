@@ -8,16 +8,19 @@ from .capture import attention_of, eager_attention, recorded
 from .layers import steps_of
 
 
-def fitting_batch(model, data, batch_size, memory, device):
-    """Samples per capture: at most `batch_size`, at least 1, and no more than fit into `memory`.
+def captured_together(model, data, batch_size, memory, device):
+    """Yield the rows (long tensor) of one capture after the other: as many as fit into `memory`.
 
-    The estimate is that of the longest text of `data`, to which every batch may be padded.
+    Batches of `batch_size` rows, each cut into parts if it would take more. The estimate is that of
+    its longest text, to which the others are padded; so what lies in a part depends on its batch
+    alone, and not on the other samples of the job. A part has at least one sample.
 
     data : EncodedSamples; memory : in MB
     """
-    longest = data.valid.sum(1).argmax()[None] if "text" in model.modalities else torch.tensor([0])
-    needed = capture_bytes(model, data.batch(longest, device))
-    return max(1, min(batch_size, int(memory * 2**20 // needed)))
+    for rows in torch.arange(len(data)).split(batch_size):
+        longest = rows[data.valid[rows].sum(1).argmax()][None]
+        needed = capture_bytes(model, data.batch(longest, device))
+        yield from rows.split(max(1, int(memory * 2**20 // needed)))
 
 
 def capture_bytes(model, batch):

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..explanation import NotApplicableError
 from ..files import seed_from
 from . import OPERATORS
 from .curves import KEYS, SCORES
 from .judges import judge_of
-from .operators import NotApplicableError, TokenDrop, build_operator
+from .operators import TokenDrop, build_operator
 
 PUBLISHED_STEPS = (0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
 DIRECTIONS = ("positive", "negative")

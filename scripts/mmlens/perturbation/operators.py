@@ -5,13 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..explanation import NotApplicableError
 from ..models.base import Edge
 from ..models.inputs import Batch, InputSpec
 from . import OPERATORS, register_operator
-
-
-class NotApplicableError(ValueError):
-    """Why an operator has no meaning for a model."""
 
 
 @dataclass(frozen=True)

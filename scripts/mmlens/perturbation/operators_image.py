@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from ..explanation import NotApplicableError
 from . import register_operator
-from .operators import NotApplicableError, Whole, needed
+from .operators import Whole, needed
 
 
 class PixelFill(Whole):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from ..explanation import NotApplicableError
 from . import register_operator
-from .operators import NotApplicableError, Whole, needed
+from .operators import Whole, needed
 
 
 class Words(Whole):
