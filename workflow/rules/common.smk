@@ -90,11 +90,13 @@ def explained_models():
     return [m for m in config["models"] if model_attribute(config, m, "explained", True)]
 
 
-def of_explained(pattern):
+def of_explained(*patterns):
     """`of_run` of what only models whose decisions are explained have."""
-    if "{model}" in pattern:
-        return of_run(pattern, model=explained_models())
-    return of_run(pattern) if explained_models() else []
+    models = explained_models()
+    paths = []
+    for pattern in patterns if models else ():
+        paths += of_run(pattern, **({"model": models} if "{model}" in pattern else {}))
+    return paths
 
 
 def sanity_settings():
@@ -110,15 +112,9 @@ def sanity_figures():
     return of_explained("results/{run}/figures/sanity/{model}.svg") if drawn else []
 
 
-def if_sanity(files):
-    """Files of the sanity checks, for what includes them only where the run asks for them."""
-    return files if config["sanity"]["enabled"] else []
-
-
-def of_diagnosed(*patterns):
-    """`of_explained` of what only a run with diagnostics has."""
-    shown = patterns if config["diagnostics"]["enabled"] else ()
-    return [path for pattern in shown for path in of_explained(pattern)]
+def if_enabled(section, files):
+    """Files of a section of the config, where all and the report are to have them."""
+    return files if config[section]["enabled"] else []
 
 
 def shard_names():
@@ -360,7 +356,7 @@ def stem_facts(wildcards):
 
 def benchmark_files(wildcards):
     """Benchmark files of all jobs before the report; measure_cost and write_report have none."""
-    single = ["build_samples", "audit_dataset", "evaluate_models", "tabulate_explanations"]
+    single = ["build_samples", "audit_dataset", "evaluate_models"]
     single += [f"draw_{name}" for name in OVERVIEWS]
     if is_generated():
         single.append("generate_dataset")
@@ -371,20 +367,19 @@ def benchmark_files(wildcards):
     if config["captions"]["enabled"]:
         single.append("caption_images")
     single += [f"extract_features/{name}" for name in config["features"]["extractors"]]
-    if not explained_models():
-        single.remove("tabulate_explanations")
     if explained_models():
-        single += if_sanity(["tabulate_sanity"])
-    if of_diagnosed("tabulate_diagnostics"):
-        single.append("tabulate_diagnostics")
+        single.append("tabulate_explanations")
+        single += if_enabled("sanity", ["tabulate_sanity"])
+        single += if_enabled("diagnostics", ["tabulate_diagnostics"])
     names = {name: config["models"] for name in single}
     per_model = [f"explain_model/{{model}}/{part}" for part in shard_names()]
     per_model += ["join_explanations/{model}/seed{seed}"] if SHARDS > 1 else []
     per_model += [f"draw_{kind}/{{model}}" for kind in ("attributions", "perturbation_curves")]
-    per_model += if_sanity(["check_explanations/{model}/seed{seed}"])
-    per_model += if_sanity(["draw_sanity/{model}"] if sanity_figures() else [])
-    diagnosed = ("diagnose_model/{model}/seed{seed}", "draw_diagnostics/{model}")
-    per_model += [name for name in diagnosed if of_diagnosed(name)]
+    checks = ["check_explanations/{model}/seed{seed}"]
+    checks += ["draw_sanity/{model}"] if sanity_figures() else []
+    per_model += if_enabled("sanity", checks)
+    diagnostics = ["diagnose_model/{model}/seed{seed}", "draw_diagnostics/{model}"]
+    per_model += if_enabled("diagnostics", diagnostics)
     names |= dict.fromkeys(per_model, explained_models())
     names |= {"train_model/{model}/seed{seed}": trained_models()}
     names |= {"predict_model/{model}/seed{seed}": used_models()}

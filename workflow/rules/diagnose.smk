@@ -4,7 +4,7 @@
 rule diagnose:
     input:
         of_explained("results/{run}/diagnostics/{model}/seed{seed}.parquet"),
-        [of_explained(path) for path in (*DIAGNOSED_TABLES, *DIAGNOSED_FIGURES)],
+        of_explained(*DIAGNOSED_TABLES, *DIAGNOSED_FIGURES),
 
 
 rule diagnose_model:

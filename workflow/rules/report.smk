@@ -11,8 +11,8 @@ FIGURES = [
     ),
     *of_explained("results/{run}/figures/attributions/{model}.svg"),
     *of_explained("results/{run}/figures/perturbation_curves/{model}.svg"),
-    *if_sanity(sanity_figures()),
-    *of_diagnosed(*DIAGNOSED_FIGURES),
+    *if_enabled("sanity", sanity_figures()),
+    *if_enabled("diagnostics", of_explained(*DIAGNOSED_FIGURES)),
 ]
 
 
@@ -56,8 +56,8 @@ rule write_report:
         localisation=of_explained("results/{run}/tables/localisation.csv"),
         missing=of_explained("results/{run}/tables/not_applicable.csv"),
         pairs=of_explained("results/{run}/tables/method_pairs.csv"),
-        sanity=if_sanity(of_explained("results/{run}/tables/sanity.csv")),
-        diagnostics=of_diagnosed(*DIAGNOSED_TABLES),
+        sanity=if_enabled("sanity", of_explained("results/{run}/tables/sanity.csv")),
+        diagnostics=if_enabled("diagnostics", of_explained(*DIAGNOSED_TABLES)),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",
