@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_config import config_with, problems_of
 from test_explanation import (
     COUNT,
     MAPS,
@@ -23,7 +24,7 @@ from test_explanation import (
 from mmlens.diagnostics.attention import normalised_entropy, summarised_attention
 from mmlens.diagnostics.lens import NO_LAYERS
 from mmlens.diagnostics.outcomes import outcomes
-from mmlens.diagnostics.records import NO_MAPS, ONE_MODALITY, diagnose
+from mmlens.diagnostics.records import NO_MAPS, ONE_MODALITY, diagnose, lens_records
 from mmlens.diagnostics.tables import mean_maps, tabulate_attention, tabulate_depth, tabulate_lens
 from mmlens.explanation.attention import raw_attention
 from mmlens.explanation.capture import observed
@@ -290,7 +291,26 @@ def test_tables_are_means_of_the_records_and_say_what_does_not_apply(data):
     assert ((own["value"] >= 1) & (own["value"] <= own["layers"])).all()
 
 
-def lens_records(*agreements):
+def test_of_many_answers_the_best_one_decides():
+    final = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    early = torch.tensor([[5.0, 2.0, 1.0], [1.0, 0.0, 0.5]])
+    lens = torch.stack([early, final])
+    found = lens_records(lens, final, torch.tensor([1, 0]), None, "own")
+    values = {facts["measure"]: values for facts, values in found}
+    assert values["logit"].tolist() == [[2, 2], [1, 3]]
+    assert values["agreement"].tolist() == [[0, 1], [1, 1]]
+    p, q = final[0].softmax(0), early[0].softmax(0)
+    assert values["divergence"][0, 0].item() == pytest.approx((p * (p / q).log()).sum().item())
+    assert values["divergence"][:, 1].tolist() == pytest.approx([0, 0])
+
+
+def test_readouts_are_checked_in_the_config():
+    (problem,) = problems_of(config_with(diagnostics={"readouts": ["own", "text:-1", "sound"]}))
+    assert problem.startswith("diagnostics.readouts")
+    assert 'found "sound"' in problem
+
+
+def agreements_of(*agreements):
     rows = [
         {"measure": "agreement", "readout": "text", "sample_id": f"{k}", "values": values}
         for k, values in enumerate(agreements)
@@ -301,11 +321,11 @@ def lens_records(*agreements):
 
 def test_samples_that_never_decide_alike_or_have_no_token_are_no_part_of_the_mean():
     nan = [np.nan] * 3
-    frame = lens_records([0, 1, 1], [1, 1, 1], [1, 1, 0], nan)
+    frame = agreements_of([0, 1, 1], [1, 1, 1], [1, 1, 0], nan)
     samples = pd.DataFrame({"sample_id": list("0123"), "cluster_id": list("0123")})
     table = tabulate_depth(frame, samples, **FEW).set_index("subset")
     assert table.loc["all", ["value", "n", "never", "layers"]].tolist() == [1.5, 2, 1, 3]
-    nobody = tabulate_depth(lens_records([1, 0, 0]), samples[:1], **FEW).set_index("subset")
+    nobody = tabulate_depth(agreements_of([1, 0, 0]), samples[:1], **FEW).set_index("subset")
     assert nobody.loc["all", ["n", "never"]].tolist() == [0, 1]
     assert pd.isna(nobody.loc["all", "value"])
 

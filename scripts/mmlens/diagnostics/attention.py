@@ -110,7 +110,9 @@ def normalised_entropy(attention, queries, keys):
     -------
     (B, H), mean over queries; NaN where there are none
     """
-    entropy = torch.special.entr(attention * keys[:, None]).sum(-1)
+    # Head by head: of all at once, what lies between would be as large as the map again.
+    heads = [torch.special.entr(head * keys).sum(-1) for head in attention.unbind(1)]
+    entropy = torch.stack(heads, 1)
     count = keys.sum(-1)[:, None]
     entropy = torch.where(count > 1, entropy / count.clamp(min=2).log(), 0)
     return mean_over(entropy, queries)
@@ -161,4 +163,4 @@ def within(valid, spans):
 
 def mass_on(attention, keys):
     """Mass (B, H, Q) of attention (B, H, Q, K) on keys, bool (B, K)."""
-    return (attention * keys[:, None, None]).sum(-1)
+    return torch.einsum("bhqk,bk->bhq", attention, keys.to(attention.dtype))
