@@ -1,5 +1,6 @@
 """Every method on every model: a map that means something, or the reason why there is none."""
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -111,6 +112,16 @@ def test_a_method_that_returns_less_than_the_model_reads_is_an_error():
             method_maps("half", captured(make_model("clip_scratch")))
     finally:
         del METHODS.declared["half"], METHODS.entries["half"]
+
+
+def test_half_a_model_is_no_reason_for_a_map_of_zeros():
+    seen = captured(make_model("clip_scratch"))
+    steps = [step for step in seen.steps if step[0].key == "text"]
+    half = replace(seen, steps=steps, features={"text": seen.features["text"]})
+    half = replace(half, layers={"text": seen.layers["text"], "image": []})
+    for method in ATTENTION | SPECTRAL | {"grad_cam"}:
+        with pytest.raises(NotApplicableError, match="image"):
+            method_maps(method, half)
 
 
 def test_raw_attention_of_any_layer_and_head():

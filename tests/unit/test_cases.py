@@ -11,15 +11,17 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 from stock_checkpoints import save_clip
+from test_explanation import cached_pixels
 from test_exports import REGIONS, SIZES, encoded, export, new_model
-from training_data import write_data
+from training_data import read_data, write_data
 from unimodal_checkpoints import save_resnet, save_text, save_vit
 
 import mmlens
 from mmlens.explanation import METHODS
 from mmlens.explanation.explain import explain
 from mmlens.figures.relevance import blend, scale_of, word_colours
-from mmlens.models import load
+from mmlens.models import input_spec, load
+from mmlens.models.inputs import EncodedSamples
 from mmlens.table import DataError
 from mmlens.training.predict import predict
 from mmlens.weights import save_weights
@@ -170,6 +172,35 @@ def test_a_checkpoint_of_a_run_is_read_with_its_tokenizer(root, tmp_path):
     case = mmlens.explain(folder, sample["image"], sample["text"])
     _, logit = of_run(model, data, 0, ["random"])
     assert case.logit == pytest.approx(logit if case.target else -logit, rel=1e-5)
+
+
+def test_a_model_of_a_run_finds_the_features_of_its_images(root, tmp_path):
+    run = tmp_path / "results/mine"
+    folder = run / "checkpoints/blip_frozen/seed0"
+    (run / "data").mkdir(parents=True)
+    (run / "features/pixels").mkdir(parents=True)
+    for name in ("tokenizer.json", "samples.csv"):
+        (run / "data" / name).write_bytes((root / name).read_bytes())
+    (run / "data/classes.csv").write_text("index,name\n0,0\n1,1\n")
+    samples = read_data(root).samples.iloc[:4].reset_index(drop=True)
+    drawn = samples.drop(columns=["image_sha256", "width", "height"])
+    features = cached_pixels(run / "features/pixels", drawn)
+    spec = input_spec("blip_frozen", SIZES, root / "tokenizer.json")
+    data = EncodedSamples(samples, spec, features)
+    model = new_model("blip_frozen", SIZES, data)
+    save_weights(folder / "model.safetensors", model)
+    settings = {"name": "blip_frozen", "arguments": SIZES, "max_length": None}
+    inputs = {
+        f"results/mine/features/pixels/{name}": "" for name in ("index.parquet", "facts.json")
+    }
+    effective = {"model": settings, "inputs": inputs, "threshold": 0.25}
+    (folder / "config.yaml").write_text(yaml.safe_dump(effective))
+    sample = samples.iloc[1]
+    case = mmlens.explain(folder, sample["image"], sample["text"])
+    _, logit = of_run(model, data, 1, ["random"])
+    assert case.logit == pytest.approx(logit if case.target else -logit, rel=1e-5)
+    with pytest.raises(DataError, match=r"x\.png: no features"):
+        mmlens.explain(folder, "x.png", sample["text"])
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,16 @@ def propagate(capture, rule):
 
 
 def check_maps(capture):
-    """NotApplicableError to a model without attention maps."""
+    """NotApplicableError to a model without attention maps, or without any on a modality.
+
+    Such a modality would have a map of zeros.
+    """
     if not capture.maps:
         raise NotApplicableError("reads attention maps, and the model has none")
+    read = {attention_map.key for attention_map in capture.maps}
+    for modality, span in capture.layout.spans.items():
+        if span.stream not in read:
+            raise NotApplicableError(f"reads attention maps, and none is on the {modality}")
 
 
 def readout(capture, state):
