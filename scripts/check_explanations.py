@@ -64,7 +64,7 @@ with torch_device(params.device, params.torch_threads) as device:
     if "emap" in checks["checks"]:
         few = choose_rows(chosen, settings["split"], checks["emap_samples"])
         kept = chosen["sample_id"].isin(few["sample_id"]).to_numpy()
-        index = torch.from_numpy(kept).to(device).nonzero()[:, 0]
+        index = torch.tensor(kept, device=device).nonzero()[:, 0]
         part = {modality: found.rows(index) for modality, found in tokens.items()}
         frames.append(emap(model, part, chosen[kept], answers, params.batch_size))
 write_parquet(snakemake.output[0], pd.concat(frames, ignore_index=True))

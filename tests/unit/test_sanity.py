@@ -271,6 +271,7 @@ def test_the_table_counts_what_is_undefined_and_says_what_does_not_apply():
     rows = [{**blank, "sample_id": k, "value": v} for k, v in values.items()]
     rows.append(blank | {"sample_id": "", "note": "not applicable: x", "value": np.nan})
     table = tabulate_sanity(pd.DataFrame(rows), samples, resamples=100, seed=0)
+    assert table.dtypes[["value", "low", "n"]].map(lambda kind: kind.kind).tolist() == list("ffi")
     known, absent = table.itertuples()
     assert (known.value, known.n, known.degenerate) == (pytest.approx(0.7), 3, 1)
     assert known.low <= 0.6 <= 0.75 <= known.high

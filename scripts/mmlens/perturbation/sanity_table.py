@@ -32,7 +32,9 @@ def tabulate_sanity(records, samples, *, resamples, seed):
         own = [mean_values(runs, samples, resamples, seed)]
         own.append(additive_gaps(runs[runs["check"] == "emap"], samples, resamples, seed))
         rows.append(pd.concat(own).assign(model=keys[0], seed=keys[1]))
-    return pd.concat(rows)[["model", "seed", *KEYS, *VALUES]]
+    table = pd.concat(rows)[["model", "seed", *KEYS, *VALUES]]
+    # What is empty has no types to keep.
+    return table.astype({**dict.fromkeys(VALUES[:3], float), **dict.fromkeys(VALUES[3:], int)})
 
 
 def mean_values(records, samples, resamples, seed):
