@@ -151,7 +151,7 @@ def test_a_causal_model_counts_only_what_a_word_may_read():
         model = make_model(name)
         assert model.causal_streams == (stream,)
         seen, found = captured(model), summarised(model)
-        last = seen.last_map(stream, stream).heads[3].double()  # (H, T, T), of all 8 tokens
+        last = seen.maps_between(stream, stream)[-1].heads[3].double()  # (H, T, T), of all 8 tokens
         entropy = torch.special.entr(last).sum(-1)[:, 1:] / torch.arange(2, 9).log()
         expected = entropy.sum(1) / 8  # the first one reads itself alone
         summary = [m for m in found.maps if m.query == stream][-1]
@@ -176,9 +176,11 @@ class RowsAsMaps:
             found.layout, readouts=tuple((stream, 0) for stream, _ in found.layout.readouts)
         )
 
-    def last_map(self, query, key):
-        row = self.found.last_map(query, key)
-        return None if row is None else SimpleNamespace(attention=row[:, None])
+        self.maps = found.maps
+
+    def maps_between(self, query, key):
+        rows = self.found.maps_between(query, key)
+        return [SimpleNamespace(attention=row[:, None]) for row in rows]
 
 
 def test_no_map_outlives_its_layer():

@@ -313,7 +313,7 @@ def test_relevance_of_siglips_image_goes_through_its_pooling(tmp_path):
     save_siglip(tmp_path)
     model, data = read("siglip", tmp_path)
     seen = capture(model, data.batch(torch.arange(4)), list("abcd"), torch.ones(4).bool())
-    pooling = seen.last_map("pooling", "image")
+    pooling = seen.maps_between("pooling", "image")[-1]
     assert pooling.attention.shape == (4, 1, 16)
     close(METHODS.get("raw_attention")(seen)["image"], pooling.attention[:, 0])
     joint = torch.eye(16)

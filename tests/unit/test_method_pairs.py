@@ -27,7 +27,9 @@ def perturbation(levels, directions=("positive", "negative"), modalities=("image
                     for step, value in zip(STEPS, (1, middle[k], 0), strict=True):
                         rows.append((f"s{k}", method, modality, direction, step, value))
     columns = ["sample_id", "method", "modality", "direction", "fraction", "probability"]
-    frame = pd.DataFrame(rows, columns=columns).assign(operator="token_drop", protocol="default")
+    frame = pd.DataFrame(rows, columns=columns).assign(
+        operator="token_drop", procedure="deletion", protocol="default"
+    )
     return frame.assign(accuracy=1.0, logit=0.0, model="m", seed=0)
 
 

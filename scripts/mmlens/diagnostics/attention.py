@@ -54,9 +54,9 @@ class AttentionSummary:
     maps: list = field(default_factory=list)
     last: dict = field(default_factory=dict)
 
-    def last_map(self, query, key):
-        """The last readout row from stream `query` to stream `key`, or None."""
-        return self.last.get((query, key))
+    def maps_between(self, query, key):
+        """The last readout row from stream `query` to stream `key` alone, if there is one."""
+        return [self.last[query, key]] if (query, key) in self.last else []
 
 
 @contextmanager

@@ -82,11 +82,6 @@ class Capture:
         """The maps from stream `query` to stream `key`, in order."""
         return [m for m in self.maps if (m.query, m.key) == (query, key)]
 
-    def last_map(self, query, key):
-        """The last of `maps_between`, or None."""
-        found = self.maps_between(query, key)
-        return found[-1] if found else None
-
 
 def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=True, heads=False):
     """Run `model` on `batch` and keep what the explanation methods need.

@@ -15,8 +15,8 @@ from ..explanation.smooth_grad import value_range
 from ..files import seed_from
 from ..models.inputs import EncodedSamples
 from .randomisation import parameter_blocks, randomised
+from .sanity_table import KEYS
 
-KEYS = ("check", "method", "step", "block", "modality", "measure", "note")
 COLUMNS = ["sample_id", *KEYS, "value"]
 MODALITIES = ("image", "text")
 AGNOSTIC = "class-agnostic by definition"
