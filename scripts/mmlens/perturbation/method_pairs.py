@@ -127,6 +127,6 @@ def flagged_samples(attributions, modality):
 
 
 def verdict(difference, p_holm, lower_is_better):
-    """ "A better", "B better" or "not separable" (at 5%, after Holm) of each pair."""
+    """Which method of each pair is better, at 5% after Holm: "A better", "B better" or neither."""
     first = (difference < 0) == lower_is_better
     return np.where(p_holm >= LEVEL, "not separable", np.where(first, "A better", "B better"))

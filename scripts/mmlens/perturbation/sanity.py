@@ -180,7 +180,7 @@ def stability(model, data, predicted, before, explained, settings):
         frames.append(map_records(before, after, measures, check="stability"))
     every = pd.concat(frames)
     grouped = every.groupby([*COLUMNS[:-1]], sort=False)["value"]
-    # A map that is constant in one draw has no mean, and no largest change.
+    # Where one draw has no value, neither their mean nor the largest has.
     whole = grouped.agg(lambda values: values.mean(skipna=False)).reset_index()
     largest = grouped.agg(lambda values: values.max(skipna=False)).to_numpy()
     of_change = whole["measure"] == "max_sensitivity"
