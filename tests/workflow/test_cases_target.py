@@ -23,8 +23,7 @@ def test_cases_of_a_run_have_its_numbers_and_train_nothing(demo):
     cases[1] |= {"methods": ["rollout"], "target": 1}
     overlay = directory / "cases.yaml"
     overlay.write_text(yaml.safe_dump({"cases": cases}))
-    options = ("--cores", "1", "--configfile", DEMO, overlay)
-    done = snakemake(*options, "cases", directory=directory)
+    done = snakemake("cases", "--cores", "1", "--configfile", DEMO, overlay, directory=directory)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train_model" not in done.stdout + done.stderr
     found = json.loads((demo / "cases/sample/case.json").read_text())
