@@ -78,11 +78,10 @@ def of_answers(samples, truth, _stratum):
     words = words.map(lambda text: " ".join(sorted(text.split())))
     test = samples[samples["split"] == "test"]
     test = test.assign(words=words.reindex(test["sample_id"], fill_value="").to_numpy())
-    for check, seen in (
-        ("text_bound", ["text"]),
-        ("image_bound", ["image_sha256"]),
-        *((("words_and_counts", ["text", "words"]),) if len(truth) else ()),
-    ):
+    checks = {"text_bound": ["text"], "image_bound": ["image_sha256"]}
+    if len(truth):
+        checks["words_and_counts"] = ["text", "words"]
+    for check, seen in checks.items():
         yield check, best_answers(test, seen), MAX_OF_ONE_MODALITY
 
 
