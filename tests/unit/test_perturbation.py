@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -17,6 +17,7 @@ from mmlens.perturbation.curves import (
     SCORES,
     area_under_curve,
     mean_curves,
+    sample_areas,
     tabulate_auc,
     tabulate_skill,
 )
@@ -58,7 +59,7 @@ def test_area_reproduces_published_curves(curve, area):
 class Additive(nn.Module):
     """The logit is the sum of all valid tokens of all modalities; counts the rows it computes."""
 
-    rows = 0
+    name, rows = "additive", 0
 
     def forward(self, tokens):
         self.rows += len(next(iter(tokens.values())).values)
@@ -106,6 +107,44 @@ def test_deletion_curves_of_an_additive_model_are_partial_sums():
     assert curve(frame, "accuracy", direction="positive") == [1, 1, 0, 0, 1]
     expected = [1 / (1 + math.exp(-x)) for x in (11.5, 3.5, -0.5, -1, 0)]
     assert curve(frame, "probability", direction="positive") == pytest.approx(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_curves_of_an_additive_model_have_a_closed_form(data):
+    """By any order, in both procedures; the area too, and whole words and patches together."""
+    values = data.draw(st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=9))
+    n, patches = len(values), data.draw(st.integers(0, len(values) - 1))
+    relevance = np.array(data.draw(st.permutations(range(n))), float)
+    tokens = {"text": additive_tokens(values[patches:])}
+    maps = attributions([("m", relevance[patches:])]).assign(image=[relevance[:patches]])
+    if patches:
+        tokens["image"] = additive_tokens(values[:patches], padding=0)
+    frame = perturb(
+        Additive(), tokens, maps, one_sample(), steps=QUARTERS, protocol="default",
+        batch_size=7, joint=True, procedures=("deletion", "insertion"),
+    )  # fmt: skip
+    parts = {"text": slice(patches, n)} | ({"image": slice(0, patches)} if patches else {})
+    for modality, own in parts.items():
+        # What one modality has lost, of the values in the order of their relevance.
+        ordered = np.array(values[own])[np.argsort(relevance[own])]
+        count, rest = len(ordered), sum(values) - ordered.sum()
+        least = np.r_[0, ordered.cumsum()] + rest  # with the k least relevant tokens alone
+        most = np.r_[0, ordered[::-1].cumsum()] + rest
+        kept = [(4 - k) * count // 4 for k in range(5)]
+        keys = {"modality": modality, "procedure": "deletion"}
+        assert curve(frame, "logit", direction="positive", **keys) == least[kept].tolist()
+        assert curve(frame, "logit", direction="negative", **keys) == most[kept].tolist()
+        keys["procedure"] = "insertion"
+        assert curve(frame, "logit", direction="positive", **keys) == most[kept[::-1]].tolist()
+        area = 100 * np.mean([least[kept[1:]], least[kept[:-1]]])
+        table = sample_areas(frame[(frame["modality"] == modality)])
+        table = table.set_index(["direction", "procedure"])["logit"]
+        assert table["positive", "deletion"] == pytest.approx(area)
+        assert table["negative", "insertion"] == pytest.approx(area)
+    joint = {"modality": "joint", "direction": "positive", "procedure": "deletion"}
+    if patches:
+        assert curve(frame, "logit", **joint)[0::4] == [sum(values), 0]
 
 
 def test_scores_are_of_the_predicted_class_and_accuracy_of_the_label():

@@ -10,6 +10,10 @@ COLUMNS = {
     "perturbation_auc": (
         "model method modality direction operator protocol score subset auc auc_low auc_high n"
     ),
+    "perturbation_skill": (
+        "model method modality operator score subset difference difference_low difference_high "
+        "skill skill_low skill_high n"
+    ),
     "localisation": "model method modality metric subset value low high n",
     "method_pairs": (
         "model seed modality direction score method_a method_b auc_a auc_b difference "
