@@ -1,6 +1,8 @@
 """Perturbation tests: counts, orders, curves and areas on models whose answer is known."""
 
+import copy
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -256,6 +258,19 @@ def test_batch_size_does_not_change_scores(real, batch_size):
 def test_scores_belong_to_the_sample_wherever_it_stands(real):
     expected, found = perturbed(real, 500), perturbed(real, 500, [5, 3, 1, 0, 2, 4])
     pd.testing.assert_frame_equal(found, expected, rtol=1e-10)
+
+
+def test_half_precision_is_close_and_has_to_be_asked_for(real):
+    model, tokens, maps, samples = real
+    model = copy.deepcopy(model).float()
+    tokens = {m: replace(t, values=t.values.float()) for m, t in tokens.items()}
+    options = {"steps": QUARTERS, "protocol": "default", "batch_size": 100}
+    full, half = (
+        perturb(model, tokens, maps, samples, precision=p, **options)["logit"]
+        for p in ("float32", "bfloat16")
+    )
+    pd.testing.assert_series_equal(full, perturb(model, tokens, maps, samples, **options)["logit"])
+    assert 1e-5 < (full - half).abs().max() < 0.05 * full.abs().max()
 
 
 def test_nothing_removed_is_the_plain_forward_pass(real):

@@ -7,6 +7,7 @@ modality alone, is computed once too (`Model.prepare`).
 """
 
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,11 @@ def joint_relevance(image, text, sample_id, method):
         own[removal_order(relevance, sample_id, method)] = np.arange(len(own)) + 0.5
         quantiles.append(own / max(len(own), 1))
     return np.concatenate(quantiles)
+
+
+def rounded(device, precision):
+    """Context in which a model of single precision computes in `precision`, see `perturb`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Units:
@@ -112,11 +118,13 @@ class Subsets:
         return self.numbers.setdefault((sample, tuple(kept)), len(self.numbers))
 
     @torch.no_grad()
-    def evaluate(self, model, tokens, modality, batch_size, judge, operator=None):
+    def evaluate(
+        self, model, tokens, modality, batch_size, judge, operator=None, precision="float32"
+    ):
         """Scores (number of subsets, SCORES) with only the kept tokens of `modality`.
 
         tokens : {modality: Tokens} of all samples; special tokens always stay, in their places.
-        judge : see judges.py; operator : by default TokenDrop
+        judge : see judges.py; operator : by default TokenDrop; precision : see `perturb`
         """
         operator = operator or TokenDrop(model, modality, tokens)
         device = next(iter(tokens.values())).values.device
@@ -131,7 +139,9 @@ class Subsets:
                 rows = torch.tensor(samples, device=device)
                 shown = operator.show(rows, torch.stack(plans).to(device))
                 part = {m: shown[m] if m in shown else t.rows(rows) for m, t in tokens.items()}
-                scores[list(numbers)] = judge(model(part), samples)
+                with rounded(device, precision):
+                    logits = model(part)
+                scores[list(numbers)] = judge(logits, samples)
         return scores
 
 
@@ -152,6 +162,7 @@ def perturb(
     words=None,
     inputs=None,
     arguments=None,
+    precision="float32",
     say=print,
 ):
     """Perturbation test of every attribution.
@@ -172,6 +183,8 @@ def perturb(
     words : {sample_id: number of the word of each piece}, which go together; None for pieces
     inputs : operators.Inputs of the N samples, which most operators need
     arguments : {operator: keyword arguments}, of operators that have some
+    precision : "float32", or "bfloat16" for matrix products of 8 significant bits, which are faster
+        where the machine has them; scores are then those of a slightly other model
     say : is told why an operator does not apply to the model; it then has no rows
 
     Returns
@@ -188,6 +201,12 @@ def perturb(
     judge = judge_of(samples, answers)
     units = Units(tokens, samples, None if protocol == "published" else words)
     frames = []
+
+    @cache
+    def prepared(modality):
+        with rounded(tokens[modality].values.device, precision):
+            return model.prepare(modality, tokens[modality])
+
     for name, modality in pairs_of(operators, tokens, joint):
         try:
             own = (arguments or {}).get(name)
@@ -197,9 +216,8 @@ def perturb(
             continue
         subsets = Subsets()
         frame = requests(subsets, attributions, modality, units, steps, protocol)
-        untouched = {m for m in tokens if modality not in (m, "joint")}
-        given = {m: model.prepare(m, t) if m in untouched else t for m, t in tokens.items()}
-        scores = subsets.evaluate(model, given, modality, batch_size, judge, operator)
+        given = {m: t if modality in (m, "joint") else prepared(m) for m, t in tokens.items()}
+        scores = subsets.evaluate(model, given, modality, batch_size, judge, operator, precision)
         frame[list(SCORES)] = scores[frame.pop("number")]
         frame = frame.groupby(["sample_id", "method", "direction", "fraction"], sort=False)
         frame = frame.mean().reset_index()
