@@ -63,6 +63,13 @@ def test_a_small_difference_on_every_sample_is_seen_whatever_their_spread():
     assert (table["clusters"] == COUNT // 2).all()
 
 
+def test_what_is_good_in_a_deletion_is_bad_in_an_insertion():
+    table = compared(perturbation(LEVELS).assign(procedure="insertion"))
+    found = table.set_index(["direction", "method_a", "method_b"])["verdict"].sort_index()
+    assert set(found["positive", "good", "random"]) == {"B better"}
+    assert set(found["negative", "good", "random"]) == {"A better"}
+
+
 def test_numbers_are_those_of_the_differences_of_areas():
     runs = perturbation(LEVELS, ["positive"])
     table = compared(runs)

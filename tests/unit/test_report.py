@@ -122,7 +122,8 @@ def pairs(*rows):
     table = pd.DataFrame(rows, columns=["method_a", "method_b", "auc_a", "auc_b", "verdict"])
     difference = table["auc_a"] - table["auc_b"]
     facts = {"model": "m", "seed": 0, "modality": "image", "direction": "positive"}
-    facts |= {"operator": "token_drop", "protocol": "default", "score": "probability"}
+    facts |= {"operator": "token_drop", "procedure": "deletion", "protocol": "default"}
+    facts["score"] = "probability"
     return table.assign(
         **facts,
         difference=difference,
@@ -143,6 +144,7 @@ def test_the_best_method_is_compared_with_the_others_nearest_first():
         ("centre_prior", "relevance", 58, 51, "B better"),
     )
     others = table.assign(direction="negative", auc_a=0.0)
+    others = pd.concat([table.assign(procedure="insertion", auc_b=0.0), others])
     found = best_against_others(pd.concat([others, table]))
     assert found["best"].unique().tolist() == ["rollout"]
     assert found["other"].tolist() == ["relevance", "centre_prior", "random"]

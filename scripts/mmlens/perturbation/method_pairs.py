@@ -15,9 +15,8 @@ COLUMNS = [
     *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict"),
     *("n", "clusters", "flagged"),
 ]
-# The most relevant tokens removed first: the faster the output falls, the better. In all other
-# directions a good order keeps the output up.
-LOWER_IS_BETTER = "positive"
+# Where a low area is good: the most relevant tokens are removed first, or brought back last.
+LOWER_IS_BETTER = (("positive", "deletion"), ("negative", "insertion"))
 LEVEL = 0.05
 PERMUTATIONS = 10_000
 PER_TEST = 100  # permutations per test of a family, since Holm's least p is its size times theirs
@@ -29,7 +28,7 @@ def compare_methods(
     """Table of every pair of methods, compared sample by sample.
 
     A family of Holm's correction is all pairs of methods and modalities of one model, seed,
-    direction, operator, protocol and score.
+    direction, operator, procedure, protocol and score.
 
     Parameters
     ----------
@@ -40,8 +39,8 @@ def compare_methods(
 
     Returns
     -------
-    DataFrame: model, seed, direction, operator, protocol, score, modality, method_a, method_b,
-    auc_a, auc_b, difference (a - b, mean over samples) with its BCa interval difference_low and
+    DataFrame: model, seed, direction, operator, procedure, protocol, score, modality, method_a,
+    method_b, auc_a, auc_b, difference (a - b, mean over samples) with its BCa interval difference_low and
     difference_high, p (sign flips), p_holm, verdict ("A better", "B better", "not separable"),
     n (samples), clusters, flagged (samples where the order of a or of b is random, as its map is
     constant)
@@ -53,7 +52,7 @@ def compare_methods(
             (attributions["model"] == model) & (attributions["seed"] == training_seed)
         ]
         areas = sample_areas(runs)
-        for keys, family in areas.groupby(FAMILY, sort=False):
+        for keys, family in areas.groupby(FAMILY, sort=False, observed=True):
             for score in scores:
                 named = dict(zip(GIVEN, (model, training_seed, *keys, score), strict=True))
                 found = compare_family(family, score, own, clusters, resamples, seed)
@@ -99,7 +98,8 @@ def compare_family(family, score, attributions, clusters, resamples, seed):
     table = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in GIVEN])
     if len(table):
         table["p_holm"] = holm(table["p"])
-        lower = family["direction"].iat[0] == LOWER_IS_BETTER
+        test = (family["direction"].iat[0], family["procedure"].iat[0])
+        lower = test in LOWER_IS_BETTER
         table["verdict"] = verdict(table["difference"], table["p_holm"], lower)
     return table
 

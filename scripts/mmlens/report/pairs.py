@@ -13,7 +13,7 @@ def best_against_others(pairs, modality="image"):
 
     Parameters
     ----------
-    pairs : DataFrame, the table method_pairs; of several operators, the first one counts
+    pairs : DataFrame, the table method_pairs; deletion by the first operator counts
 
     Returns
     -------
@@ -23,6 +23,7 @@ def best_against_others(pairs, modality="image"):
     chosen = pairs[
         (pairs["modality"] == modality)
         & (pairs["direction"] == "positive")
+        & (pairs["procedure"] == "deletion")
         & (pairs["score"] == "probability")
     ]
     rows = []
