@@ -27,7 +27,7 @@ def directory(demo, tmp_path_factory):
 def test_a_run_without_them_plans_none_and_with_them_no_training(directory):
     plain = snakemake("-n", "--configfile", DEMO, directory=directory)
     assert "diagnose_model" not in plain.stdout + plain.stderr
-    own = ("--configfile", DEMO, "few.yaml")
+    own = ("--configfile", DEMO, directory / "few.yaml")
     jobs = job_counts(snakemake("-n", *own, directory=directory))
     assert jobs["diagnose_model"] == jobs["draw_diagnostics"] == "2"
     assert jobs["tabulate_diagnostics"] == "1"
@@ -38,7 +38,8 @@ def test_a_run_without_them_plans_none_and_with_them_no_training(directory):
 
 
 def test_tables_and_figures_are_made_and_the_report_shows_them(directory):
-    done = snakemake("--cores", "1", "--configfile", DEMO, "few.yaml", directory=directory)
+    own = ("--configfile", DEMO, directory / "few.yaml")
+    done = snakemake("--cores", "1", *own, directory=directory)
     assert done.returncode == 0, done.stdout + done.stderr
     results = directory / "results/test"
     for name in TABLES:
