@@ -251,10 +251,15 @@ def test_the_command_writes_what_python_gives(root, tmp_path):
     assert found == json.loads(json.dumps(case.to_dict()))
 
 
-def test_importing_mmlens_imports_no_torch():
-    code = "import sys, mmlens; assert mmlens.explain; assert 'torch' not in sys.modules"
+def test_importing_mmlens_imports_no_torch_and_makes_models_no_part_of_figures():
+    # Rules depend on all that a module imports by statements, and every export asks for a version.
+    assert "from ." not in (ROOT / "scripts/mmlens/__init__.py").read_text()
+    code = "import sys, mmlens; assert not {'torch', 'pandas', 'matplotlib'} & {*sys.modules}"
     environment = {"PYTHONPATH": str(ROOT / "scripts")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert mmlens.explain.__name__ == "explain_case"
+    with pytest.raises(AttributeError, match="has no attribute 'explian'"):
+        _ = mmlens.explian
 
 
 def test_overlapping_boxes_show_the_strongest_and_what_none_covers_stays_open():
