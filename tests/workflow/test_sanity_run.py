@@ -56,7 +56,7 @@ def test_the_table_has_every_check_or_says_why_not(checked):
         rows = both.loc[check]
         assert set(rows.index.get_level_values("method")) == {"centre_prior", "relevance"}
         assert (rows["n"] + rows["degenerate"] == 8).all()
-    assert both.loc[("emap", "", "auroc_gap"), "n"].tolist() == [8]
+    assert both.loc[[("emap", "", "auroc_gap")], "n"].tolist() == [8]
     priors = both.loc[("cascading", "centre_prior", "spearman"), "value"].astype(float)
     assert priors.tolist() == pytest.approx([1] * len(priors))
 
