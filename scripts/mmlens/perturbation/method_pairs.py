@@ -40,10 +40,10 @@ def compare_methods(
     Returns
     -------
     DataFrame: model, seed, direction, operator, procedure, protocol, score, modality, method_a,
-    method_b, auc_a, auc_b, difference (a - b, mean over samples) with its BCa interval difference_low and
-    difference_high, p (sign flips), p_holm, verdict ("A better", "B better", "not separable"),
-    n (samples), clusters, flagged (samples where the order of a or of b is random, as its map is
-    constant)
+    method_b, auc_a, auc_b, difference (a - b, mean over samples) with its BCa interval
+    difference_low and difference_high, p (sign flips), p_holm, verdict ("A better", "B better",
+    "not separable"), n (samples), clusters, flagged (samples where the order of a or of b is
+    random, as its map is constant)
     """
     clusters = samples.set_index("sample_id")["cluster_id"]
     tables = []
