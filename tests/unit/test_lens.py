@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from stock_checkpoints import save_clip
+from stock_samples import read_stock
 from test_explanation import COUNT, NAMES, WORDS_PER_TEXT, close, make_batch, make_model
 
 from mmlens.diagnostics.depth import decision_depth
@@ -137,6 +139,31 @@ def test_layers_of_a_tower_of_meter_pass_what_leads_to_the_cross_modal_ones():
         kinds = network.token_type_embeddings.weight
         scores = network.classifier(network.fuse(words + kinds[0], seen + kinds[1]))
         close(lens_of(model)[0], scores[:, 1] - scores[:, 0])
+
+
+@pytest.mark.parametrize("reads", ["text", "image", "both"])
+def test_a_frozen_encoder_is_read_through_its_head(reads, tmp_path):
+    save_clip(tmp_path)
+    model, data = read_stock("clip_mlp", tmp_path, ["a bc", "d", "e f g"], reads=reads)
+    tokens, outputs, logits = looked_into(model, data.batch(torch.arange(3)))
+    with torch.no_grad():
+        lens = logit_lens(model, tokens, outputs)
+    assert lens.shape == (2, 3)
+    close(lens[-1], logits, 1e-5, 1e-5)
+    assert (lens[0] - logits).abs().min() > 1e-4
+    assert model.causal_streams == ("text",)
+
+
+def test_vit_is_read_at_its_class_token():
+    model = Image(1, 1, width=8, heads=2, image_size=48).double().eval()
+    tokens, outputs, _ = looked_into(model)
+    with torch.no_grad():
+        network = model.network
+        states = [outputs[layer] for layer in network.vit.layers]
+        states = [state[0] if isinstance(state, tuple) else state for state in states]
+        scores = [network.classifier(network.vit.layernorm(state)[:, 0]) for state in states]
+        expected = torch.stack([score[:, 1] - score[:, 0] for score in scores])
+        close(logit_lens(model, tokens, outputs), expected, 1e-6, 1e-6)
 
 
 def test_a_network_without_attention_has_no_lens():
