@@ -1,5 +1,7 @@
 """The whole workflow on config/test/demo.yaml, by the real command."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from conftest import DEMO, snakemake, tables
@@ -129,6 +131,22 @@ def test_one_core_gives_the_same_bytes(demo, tmp_path):
     done = snakemake("--cores", "1", "--configfile", DEMO, directory=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert tables(tmp_path / "results/test") == tables(demo)
+
+
+def test_shards_give_the_same_bytes_even_if_one_is_empty(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "results/test")
+    done = snakemake(
+        "--cores", "2", "perturb", "--configfile", DEMO, "--config", "explain={shards: 2}",
+        directory=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = job_counts(done)
+    assert counts["explain_model"] == "4"  # two of each model, of which one has no sample
+    assert counts["join_explanations"] == "2"
+    assert tables(tmp_path / "results/test") == tables(demo)
+    for kind in ("attributions", "perturbation"):
+        file = f"{kind}/vilt_scratch/seed0.parquet"
+        assert (tmp_path / "results/test" / file).read_bytes() == (demo / file).read_bytes()
 
 
 def test_one_figure_builds_only_what_it_needs(tmp_path):
