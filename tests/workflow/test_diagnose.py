@@ -18,8 +18,9 @@ FIGURES = ("attention_entropy", "cross_modal_attention", "logit_lens", "mean_att
 
 @pytest.fixture(scope="module")
 def directory(demo, tmp_path_factory):
-    copy = tmp_path_factory.mktemp("diagnosed") / "run"
-    shutil.copytree(demo.parents[1], copy)
+    # As deep as the demo's, since Snakemake keeps the paths of inputs relative to the folder.
+    copy = tmp_path_factory.mktemp("diagnosed")
+    shutil.copytree(demo.parents[1], copy, dirs_exist_ok=True)
     (copy / "few.yaml").write_text(FEW)
     return copy
 
