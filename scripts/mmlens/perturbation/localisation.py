@@ -132,7 +132,8 @@ def tabulate_localisation(attributions, samples, truth, *, resamples, seed):
     positive relevance have no mass and are left out of it, hence its smaller n.
     """
     facts = samples.set_index("sample_id")
-    kinds = truth_kinds(truth[truth["named"]])
+    # A table without rows has no types: its booleans would be read as names of columns.
+    kinds = truth_kinds(truth[truth["named"].astype(bool)])
     rows = []
     for (model, training_seed), own in attributions.groupby(["model", "seed"], sort=False):
         # Tokens are the same for all methods, but not for all models.
