@@ -368,6 +368,8 @@ def test_words_are_those_of_each_model():
 def test_table_of_a_data_set_without_truth_is_empty_with_its_columns():
     truth, samples = example()
     runs = attributions().assign(model="m", seed=0)
-    table = tabulate_localisation(runs, samples, truth.iloc[:0].astype(object), resamples=20, seed=0)
+    table = tabulate_localisation(
+        runs, samples, truth.iloc[:0].astype(object), resamples=20, seed=0
+    )
     assert table.empty
     assert {"method", "modality", "metric", "value", "low", "high", "n"} <= set(table.columns)
