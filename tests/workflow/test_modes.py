@@ -79,7 +79,7 @@ def test_a_second_run_validates_it(first):
     results = first / "results/second"
     assert not (results / "figures/training_curves").exists()
     assert not (results / "features/stem").exists()
-    said = f"Not trained in this run, but used as the weights are: used with {EXPORT}."
+    said = f"Not trained in this run, but used as the weights are: used (weights: {EXPORT})."
     assert said in (results / "report/report.md").read_text()
     again = run(first, "all", run="second", models=["used"], variants={"used": USED})
     assert "Nothing to be done" in again.stderr
