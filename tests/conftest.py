@@ -19,7 +19,7 @@ settings.register_profile("mmlens", deadline=None)
 settings.load_profile("mmlens")
 
 
-def snakemake(*arguments, directory, environment=None, timeout=1200):
+def snakemake(*arguments, directory, environment=None, timeout=2400):
     """Run Snakemake on the workflow of this checkout in `directory`; a CompletedProcess."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     return subprocess.run(
