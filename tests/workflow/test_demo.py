@@ -135,10 +135,13 @@ def test_one_core_gives_the_same_bytes(demo, tmp_path):
 
 def test_shards_give_the_same_bytes_even_if_one_is_empty(demo, tmp_path):
     shutil.copytree(demo, tmp_path / "results/test")
-    done = snakemake(
-        "--cores", "2", "perturb", "--configfile", DEMO, "--config", "explain={shards: 2}",
-        directory=tmp_path,
-    )  # fmt: skip
+    for kind in ("attributions", "perturbation"):
+        shutil.rmtree(tmp_path / "results/test" / kind)
+    (tmp_path / "results/test/tables/perturbation_auc.csv").unlink()
+    overlay = tmp_path / "shards.yaml"
+    overlay.write_text("explain: { shards: 2 }\n")
+    options = ("--cores", "2", "--configfile", DEMO, overlay)
+    done = snakemake("perturb", *options, directory=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = job_counts(done)
     assert counts["explain_model"] == "4"  # two of each model, of which one has no sample

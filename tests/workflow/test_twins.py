@@ -111,5 +111,6 @@ def test_vqa_generated(tmp_path):
     # The truth knows the object and the word that names it.
     found = pd.read_csv(results / "tables/localisation.csv")
     assert set(found["modality"]) == {"image", "text"}
-    assert set(found["n"]) == {10, 20}
+    pointing = found[(found["metric"] == "pointing") & (found["subset"] == "all")]
+    assert set(pointing["n"]) == {20}
     assert "generated questions about coloured shapes" in (results / "report/report.md").read_text()
