@@ -13,12 +13,12 @@ import resource
 import shutil
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from measuring import timed
 from PIL import Image
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -80,12 +80,6 @@ def opened(folder, index, facts):
     write_parquet(folder / "index.parquet", index)
     write_json(folder / "facts.json", facts)
     return FeatureReader(folder / "index.parquet")
-
-
-def timed(function, *arguments):
-    start = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - start, result
 
 
 def record(case, pairs, agreement, **facts):
@@ -175,7 +169,10 @@ def training(samples, extractor, folder, repeats):
     pairs = []
     for _ in range(repeats):
         ours, with_cache = timed(
-            epoch, lambda rows: reader.read(places[rows]).features, len(samples), extractor.width
+            epoch,
+            lambda rows: reader.read(places[rows]).features,
+            len(samples),
+            extractor.width,
         )
         baseline, without = timed(epoch, computed, len(samples), extractor.width)
         pairs.append((ours, baseline))

@@ -16,7 +16,6 @@ earlier one pays nothing.
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -25,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from measuring import in_own_process, timed
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
-from mmlens.config import fill_defaults
+from mmlens.config_schema import fill_defaults
 from mmlens.datasets import DATASETS
 from mmlens.datasets.generated import generate
 from mmlens.datasets.samples import build_samples
@@ -206,34 +206,9 @@ class Case:
         return float((torch.cat(parts) - plain).abs().max() / plain.abs().max())
 
 
-def high_water_mb():
-    """Greatest memory of this process so far; ru_maxrss would count that of its parent too."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def peak_mb(case, folder, side, queue):
-    """Memory of this process before and after an epoch, put into `queue`."""
-    case = Case(*case, folder)
-    start = high_water_mb()
-    getattr(case, side)()
-    queue.put((start, high_water_mb()))
-
-
-def memory(case, folder, side):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=peak_mb, args=(case, folder, side, queue))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
-
-
-def timed(function):
-    start = time.process_time()
-    function()
-    return time.process_time() - start
+def one_epoch(case, folder, side):
+    """Function that runs one epoch of a side."""
+    return getattr(Case(*case, folder), side)
 
 
 def measure(chosen, folder, repeats):
@@ -242,12 +217,13 @@ def measure(chosen, folder, repeats):
     extraction = cache_features(extractor, folder) if extractor else 0.0
     case = Case(*chosen, folder)
     case.epoch()  # warms up
-    pairs = [(timed(case.epoch), timed(case.plain_epoch)) for _ in range(repeats)]
+    sides = (case.epoch, case.plain_epoch)
+    pairs = [tuple(timed(side, now=time.process_time)[0] for side in sides) for _ in range(repeats)]
     ratios = [baseline / ours for ours, baseline in pairs]
     ours = statistics.median(ours for ours, _ in pairs)
     baseline = statistics.median(baseline for _, baseline in pairs)
-    start, peak = memory(chosen, folder, "epoch")
-    _, plain_peak = memory(chosen, folder, "plain_epoch")
+    start, peak, _ = in_own_process(one_epoch, chosen, folder, "epoch")
+    _, plain_peak, _ = in_own_process(one_epoch, chosen, folder, "plain_epoch")
     found = {
         "benchmark": "training",
         "case": f"{name}, {width} wide, one epoch",

@@ -9,35 +9,19 @@ import torch
 
 from mmlens.device import torch_device
 from mmlens.explanation.explain import choose_rows, explain
-from mmlens.features.reader import FeatureReader
-from mmlens.models import build_model, input_spec
-from mmlens.models.inputs import EncodedSamples
+from mmlens.explanation.trained import load_trained, read_labelled
 from mmlens.perturbation.modality import emap, modality_share
 from mmlens.perturbation.sanity import check_maps
-from mmlens.table import DataError, answer_names, check_labels, read_samples, write_parquet
-from mmlens.weights import load_weights
+from mmlens.table import DataError, write_parquet
 
 params, settings = snakemake.params, snakemake.params.explain
-name, arguments = params.model["name"], params.model["arguments"]
-samples = read_samples(snakemake.input.samples)
 try:
-    check_labels(samples)
+    samples, answers = read_labelled(snakemake.input)
 except DataError as error:
     sys.exit(str(error))
-answers = answer_names(samples, snakemake.input.classes)
 chosen = choose_rows(samples, settings["split"], params.sanity["samples"])
-predictions = pd.read_parquet(snakemake.input.predictions).set_index("sample_id")
-chosen = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
-data = EncodedSamples(
-    chosen,
-    input_spec(name, arguments, snakemake.input.tokenizer, params.model["max_length"]),
-    features=FeatureReader(snakemake.input.features[0]) if snakemake.input.features else None,
-    answers=answers,
-)
-model = build_model(name, arguments, data)
-load_weights(snakemake.input.weights, model)
-predicted = torch.tensor(chosen["prediction"].to_numpy())
-predicted = predicted if answers else predicted == 1
+model, data, predicted = load_trained(snakemake.input, params.model, chosen, answers)
+chosen = data.samples
 checks = {**params.sanity, "batch_size": settings["batch_size"]}
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device).eval()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.append(str(ROOT / "scripts"))
 
-from mmlens.config import fill_defaults, read_schema
+from mmlens.config_schema import fill_defaults, read_schema
 from mmlens.datasets import DATASETS
 from mmlens.datasets.generated import generate
 from mmlens.datasets.samples import build_samples

@@ -4,14 +4,16 @@ The reference ran in single precision: what it stored of gradients is good to 1e
 are compared as functions of the stored arrays, and once more from pixels and words to the end.
 """
 
+import copy
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SHARED
+from conftest import ROOT, SHARED
 from safetensors.torch import save_file
 
 from mmlens.explanation import METHODS
@@ -21,6 +23,10 @@ from mmlens.models import get_model
 from mmlens.models.base import Tokens
 from mmlens.models.inputs import Batch
 from mmlens.perturbation import engine
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from plain_protocol import PlainMeter
 
 FOLDER = SHARED / "golden/explanations"
 TOLERANCE = 1e-5  # of the largest value
@@ -300,3 +306,46 @@ def test_perturbation_by_the_published_protocol_gives_the_published_answers(
                 assert (own["accuracy"].to_numpy() == golden["argmax"])[clear].all(), name
                 compared += clear.sum()
     assert compared > 0.95 * len(names) * 4 * len(steps)
+
+
+@pytest.fixture(scope="module")
+def plain(model):
+    """The baseline of the benchmark, in the precision of the reference."""
+    return PlainMeter(copy.deepcopy(model).float())
+
+
+@pytest.mark.parametrize("name", BASELINES | {"dsm": 0, "dsm_grad": 0, "dsm_grad_cam": 0})
+def test_the_plain_loop_of_the_benchmark_explains_as_the_published_code(plain, golden, name):
+    method, _ = (BASELINES | SPECTRAL)[name]
+    for sample in SAMPLES:
+        ids, pixels = (
+            torch.from_numpy(golden[f"{sample}/{k}"]) for k in ("text_ids", "image_pixels")
+        )
+        found = plain.explain((ids[None].long(), pixels[None]), method)
+        for modality, values in zip(("text", "image"), found, strict=True):
+            gap = 1
+            if name in LAYERS_OF:
+                gap = gap_of(golden[f"{sample}/eig/{modality}/{LAYERS_OF[name][0]}/vals"])
+            expected = golden[f"{sample}/{name}/{modality}_relevance"]
+            # The readout token has no rank, and vectors of the plain solver have any length.
+            values, expected = values[1:], expected[1:] if modality == "text" else expected
+            if name in LAYERS_OF:
+                values, expected = values / values.max(), expected / expected.max()
+            assert deviation(values.detach(), expected) < SINGLE + 5e-6 / gap, (sample, modality)
+
+
+def test_the_plain_loop_of_the_benchmark_gives_the_published_answers(plain, perturbed, monkeypatch):
+    monkeypatch.setattr(plain, "embed", lambda sample: sample)
+    names = sorted({key.split("/")[0] for key in perturbed.files if "/" in key} - set(TIES))
+    for name in names:
+        sample = [torch.from_numpy(perturbed[f"{name}/{k}"])[None] for k in ("text_emb", "vit_out")]
+        for modality, inner_ in (("text", slice(1, -1)), ("image", slice(1, None))):
+            order = perturbed[f"{name}/cam_{modality}"][inner_].argsort(kind="stable")
+            for short, own in (("pos", order), ("neg", order[::-1])):
+                stored = {
+                    key: perturbed[f"{name}/{modality}_{short}/{key}"]
+                    for key in ("argmax", "margin", "logits")
+                }
+                clear = stored["margin"] >= 1e-3 * stored["logits"].std(1)
+                answers = np.array(plain.perturb(sample, own, modality))
+                assert (answers == stored["argmax"])[clear].all(), name

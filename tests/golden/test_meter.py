@@ -158,9 +158,9 @@ def one_stream_after_the_other(network, monkeypatch):
 def own_mask_across(network, monkeypatch):
     forward = meter_network.Layer.forward
 
-    def unmasked(self, x, valid, context=None, context_valid=None):
+    def unmasked(self, x, valid, context=None, context_valid=None, read=None):
         everything = None if context is None else torch.ones_like(context_valid)
-        return forward(self, x, valid, context, everything)
+        return forward(self, x, valid, context, everything, read)
 
     monkeypatch.setattr(meter_network.Layer, "forward", unmasked)
 

@@ -1,9 +1,14 @@
 """Saliency and attention of stock language models, against loops written out with autograd."""
 
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from unimodal_checkpoints import PLACES, save_text
 
@@ -179,3 +184,37 @@ def test_figures_show_every_token_as_it_is():
     for figure in (bars, heatmap):
         figure.canvas.draw()
         plt.close(figure)
+
+
+def explained_by_the_command(folder, output, *options):
+    command = [sys.executable, ROOT / "scripts/explain_text.py", "--model", folder]
+    command += ["--text", PROMPT, "--output", output, *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_writes_what_the_library_says_of_a_generator(tmp_path):
+    model, tokenizer = loaded(tmp_path / "gpt2", "gpt2", AutoModelForCausalLM)
+    done = explained_by_the_command(
+        tmp_path / "gpt2", tmp_path / "out", "--max-new-tokens", str(NEW)
+    )
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(tmp_path / "out/saliency.csv", keep_default_na=False)
+    expected = generation_saliency(model, tokenizer, PROMPT, NEW)
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found["saliency"], expected["saliency"], atol=1e-5)
+    with np.load(tmp_path / "out/attention.npz") as arrays:
+        steps, _, _, tokens = arrays["attention"].shape
+        assert (steps, tokens) == (len(arrays["asking"]), len(arrays["tokens"]))
+    for name in ("saliency", "attention"):
+        assert (tmp_path / f"out/{name}.png").stat().st_size > 5000
+
+
+def test_the_command_explains_a_class_and_refuses_one_that_is_not_there(tmp_path):
+    loaded(tmp_path / "bert", "bert", AutoModelForSequenceClassification)
+    done = explained_by_the_command(tmp_path / "bert", tmp_path / "out", "--target", "0")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "out/saliency.csv")["saliency"].sum() == pytest.approx(1)
+    refused = explained_by_the_command(tmp_path / "bert", tmp_path / "no", "--target", "7")
+    assert refused.returncode == 1
+    assert "target: found 7, expected 0 to 1" in refused.stderr
+    assert not (tmp_path / "no").exists()

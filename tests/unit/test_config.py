@@ -8,7 +8,8 @@ import yaml
 from conftest import DEMO, ROOT
 from snakemake.utils import update_config
 
-from mmlens.config import ConfigError, complete_config, modalities_read, read_schema
+from mmlens.config import ConfigError, complete_config, modalities_read
+from mmlens.config_schema import read_schema
 from mmlens.datasets.versions import read_versions
 from mmlens.models import MODELS
 

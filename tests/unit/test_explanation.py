@@ -255,6 +255,36 @@ def test_crosses_in_parallel_read_the_state_from_before_the_step():
     assert not torch.allclose(found["image"], wrong["image"])
 
 
+@pytest.mark.parametrize("name", ["image_only", "meter", "meter_encoded", "blip_frozen"])
+def test_without_the_gradient_of_the_pixels_all_other_maps_are_the_same(name):
+    model = make_model(name)
+    full, rest = captured(model), captured(model, pixels=False)
+    assert rest.image[1] is None
+    assert full.image[1].abs().sum() > 0
+    close(rest.image[0], full.image[0])
+    for method in set(FIXED_METHODS) - {"saliency"} - set(QUICK):
+        expected = METHODS.get(method)(full)
+        for modality, values in METHODS.get(method)(rest).items():
+            close(values, expected[modality])
+
+
+def test_explain_asks_for_what_a_method_of_another_one_reads(tmp_path):
+    """The reverse of saliency needs the gradient of the pixels, as saliency does."""
+    data = encoded(tmp_path, ["one two", "three"])
+    model = build_model("vilt_scratch", {"width": 16, "heads": 2, "image_size": 48}, data).eval()
+    found = explain(
+        model,
+        data,
+        torch.tensor([True, False]),
+        methods=["reversed"],
+        draws=1,
+        batch_size=2,
+        device="cpu",
+        arguments={"reversed": {"method": "saliency"}},
+    )
+    assert all(row.image.max() < 0 for row in found.itertuples())
+
+
 def test_grad_cam_is_its_formula_and_reads_the_layer_it_is_told():
     model = make_model("blip_scratch")
     layers = ("text_blocks.2.norm", "text_blocks.0.norm")

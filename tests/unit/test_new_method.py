@@ -15,7 +15,8 @@ TEXT = "redder rings"
 SCRIPT = f"""
 import json, sys, yaml
 import mmlens
-from mmlens.config import complete_config, read_schema
+from mmlens.config import complete_config
+from mmlens.config_schema import read_schema
 folder, config, schema = sys.argv[1:]
 config = complete_config(yaml.safe_load(open(config)), read_schema(schema))
 options = {{"architecture": "text", "text": {TEXT!r}, "method": config["methods"]}}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmlens.models import MODELS
-from mmlens.models.base import Tokens
+from mmlens.models.base import Model, Tokens
 from mmlens.perturbation.curves import (
     SCORES,
     area_under_curve,
@@ -62,6 +62,7 @@ class Additive(nn.Module):
     """The logit is the sum of all valid tokens of all modalities; counts the rows it computes."""
 
     name, rows = "additive", 0
+    removal = Model.removal
 
     def forward(self, tokens):
         self.rows += len(next(iter(tokens.values())).values)

@@ -6,14 +6,8 @@ import pytest
 from conftest import ROOT
 from test_config import SCHEMA, config_with, problems_of
 
-from mmlens.config import (
-    PRESETS,
-    complete_config,
-    errors_of,
-    fill_defaults,
-    presets,
-    read_preset,
-)
+from mmlens.config import PRESETS, complete_config, presets, read_preset
+from mmlens.config_schema import errors_of, fill_defaults
 from mmlens.models import get_model
 from mmlens.training.optimisation import parameter_groups
 

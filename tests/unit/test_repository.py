@@ -6,7 +6,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from mmlens.config import complete_config, document, read_schema
+from mmlens.config import complete_config
+from mmlens.config_schema import document, read_schema
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS

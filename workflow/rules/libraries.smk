@@ -80,7 +80,7 @@ def export_library(wildcards):
 
 
 def explanation_library(wildcards):
-    engine = with_imports("explanation/explain.py")
+    engine = with_imports("explanation/explain.py") | with_imports("explanation/trained.py")
     methods = (with_imports(method) for method in implementations(METHODS, config["methods"]))
     operators = implementations(OPERATORS, config["perturbation"]["operators"])
     perturbation = map(with_imports, ("perturbation/blocks.py", *operators))
@@ -96,14 +96,14 @@ def case_library(wildcards):
 def sanity_library(wildcards):
     methods = implementations(METHODS, sanity_settings()["methods"])
     parts = [with_imports(method) for method in methods]
-    parts += [with_imports("explanation/explain.py")]
+    parts += [with_imports(f"explanation/{name}.py") for name in ("explain", "trained")]
     parts += [with_imports(f"perturbation/{name}.py") for name in ("modality", "sanity")]
     return torch_library([wildcards.model], *set().union(*parts))
 
 
 def diagnostics_library(wildcards):
-    parts = with_imports("diagnostics/records.py") | with_imports("explanation/explain.py")
-    return torch_library([wildcards.model], *parts)
+    modules = ("diagnostics/records.py", "explanation/explain.py", "explanation/trained.py")
+    return torch_library([wildcards.model], *set().union(*map(with_imports, modules)))
 
 
 def extractor_library(*extractors):

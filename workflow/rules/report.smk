@@ -15,6 +15,16 @@ FIGURES = [
     *if_enabled("diagnostics", of_explained(*DIAGNOSED_FIGURES)),
 ]
 
+# Tables beside the comparison.
+EXPLANATION_TABLES = ("perturbation_auc", "perturbation_skill", "localisation", "method_pairs")
+EXPLANATION_TABLES += ("not_applicable",)
+TABLES = [
+    *(f"results/{{run}}/tables/{name}.csv" for name in ("audit", "quality", "cost", "model_cost")),
+    *of_explained(*(f"results/{{run}}/tables/{name}.csv" for name in EXPLANATION_TABLES)),
+    *if_enabled("sanity", of_explained("results/{run}/tables/sanity.csv")),
+    *if_enabled("diagnostics", of_explained(*DIAGNOSED_TABLES)),
+]
+
 
 rule figures:
     input:

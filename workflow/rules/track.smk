@@ -58,14 +58,7 @@ rule track_run:
     input:
         trainings=of_run("results/{run}/tracking/{model}/seed{seed}.json", model=trained_models()),
         comparison=rules.evaluate_models.output.comparison,
-        tables=[
-            *of_explained("results/{run}/tables/perturbation_auc.csv"),
-            *of_explained("results/{run}/tables/localisation.csv"),
-            *(
-                f"results/{{run}}/tables/{name}.csv"
-                for name in ("audit", "quality", "cost", "model_cost")
-            ),
-        ],
+        tables=TABLES,
         figures=[*FIGURES, *rules.write_report.input.figures],
         report=rules.write_report.output,
         lib=library("tracking.py"),

@@ -51,7 +51,7 @@ class Capture:
     layers : {modality: list of (H, AttentionMap)}, its tokens (B, N, D) after its
         `informed_layers`, and the self-attention of their stream in the same layer
     image : (x, ds/dx), both (B, 3, S, S), or (B, N, D) for a model on frozen features; None for
-        a model without images
+        a model without images, (x, None) where `capture` was not asked for it
     boxes : (B, N, 4) of the image tokens (after the class token, if there is one), x1 y1 x2 y2 as
         shares of the image; None where they are the patches of layout.grid
     tokens : {modality: Tokens} at the model's input, detached
@@ -83,7 +83,16 @@ class Capture:
         return [m for m in self.maps if (m.query, m.key) == (query, key)]
 
 
-def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=True, heads=False):
+def capture(
+    model,
+    batch,
+    sample_ids,
+    target,
+    grad_cam_layers=None,
+    readouts=True,
+    heads=False,
+    pixels=True,
+):
     """Run `model` on `batch` and keep what the explanation methods need.
 
     The model is used as it is: hooks are removed and fused attention is restored in every case,
@@ -100,6 +109,8 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
     readouts : whether layers are read out one by one, for methods that ask for it; if not,
         `layer_sensitivity` is `sensitivity`
     heads : whether the heads of every map are kept, for methods that ask for one of them
+    pixels : whether the gradient at the images is computed, for methods that ask for it: of a
+        model that perturbs what an image tower gives, it costs the backward pass of the tower
 
     Raises
     ------
@@ -113,7 +124,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
     watched += [module for of_stream in every_layer.values() for _, module in of_stream]
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
-        batch = replace(batch, image=batch.image.detach().requires_grad_())
+        batch = replace(batch, image=batch.image.detach().requires_grad_(pixels))
         tokens = model.embed(batch)
         for part in tokens.values():
             if not part.values.requires_grad:
@@ -132,7 +143,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
         }
         embeddings = {modality: part.values for modality, part in tokens.items()}
         maps = [found for step in attention for found in step]
-        inputs = [*maps, *features.values(), *embeddings.values(), batch.image]
+        inputs = [*maps, *features.values(), *embeddings.values()] + [batch.image] * pixels
         by_layer = {}
         if readouts:
             of_edges = dict(zip((e for step in announced for e in step), maps, strict=True))
@@ -163,7 +174,7 @@ def capture(model, batch, sample_ids, target, grad_cam_layers=None, readouts=Tru
         features={m: own_tokens(next(pairs), layout, tokens, m) for m in features},
         embeddings={m: next(pairs) for m in embeddings},
         layers={m: [(h, reduced[e]) for e, h in found] for m, found in states.items()},
-        image=next(pairs) if "image" in model.modalities else None,
+        image=next(pairs, (batch.image, None)) if "image" in model.modalities else None,
         boxes=batch.boxes[batch.image_rows] if model.frozen else None,
         tokens={m: replace(part, values=part.values.detach()) for m, part in tokens.items()},
         score=scorer(model, target),

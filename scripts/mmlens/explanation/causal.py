@@ -136,11 +136,17 @@ def classification_saliency(model, tokenizer, text, target=None):
     Returns
     -------
     DataFrame, one row per token: step (0), generated (name of the class), position, token, saliency
+
+    Raises
+    ------
+    ValueError as `generate`, and for a class that the model has not.
     """
     ids, special = encoded(model, tokenizer, text)
     with torch.enable_grad(), embedded(model) as inputs:
         logits = model(input_ids=ids).logits[0]
         target = int(logits.argmax()) if target is None else target
+        if not 0 <= target < len(logits):
+            raise ValueError(f"target: found {target}, expected 0 to {len(logits) - 1}")
         (gradient,) = torch.autograd.grad(logits[target], inputs[0])
     name = model.config.id2label[target]
     return records(

@@ -55,12 +55,18 @@ def explain(
     Parquet file keeps, is {method: why}.
     """
     records, missing, arguments = [], {}, arguments or {}
-    readouts = any(METHODS.attribute(name, "readouts", False) for name in methods)
-    heads = any(arguments.get(name, {}).get("head") is not None for name in methods)
+    # Methods that are a function of another one's maps name it as their argument.
+    own = [arguments.get(name, {}) for name in methods]
+    called = [*methods, *(options["method"] for options in own if "method" in options)]
+    asked = {
+        what: any(METHODS.attribute(name, what, False) for name in called)
+        for what in ("readouts", "pixels")
+    }
+    asked["heads"] = any(options.get("head") is not None for options in own)
     for chosen in captured_together(model, data, batch_size, memory, device):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
-        seen = capture(model, data.batch(chosen, device), ids, target, layers, readouts, heads)
+        seen = capture(model, data.batch(chosen, device), ids, target, layers, **asked)
         boxes = image_boxes(seen, data, chosen)
         for name in methods:
             for draw in range(draws if name == "random" else 1):

@@ -57,7 +57,7 @@ def attention_grad_cam(capture):
     return relevance
 
 
-@register_method("saliency", class_specific=True)
+@register_method("saliency", class_specific=True, pixels=True)
 def saliency(capture):
     """Input gradient (Simonyan et al. 2014).
 

@@ -8,13 +8,15 @@ TITLES = {
     "positive": "positive:\nmost relevant removed first",
     "negative": "negative:\nleast relevant removed first",
 }
+MOST_BANDS = 8  # methods whose bands can be told apart
 TOKENS = {"image": "image tokens", "text": "words", "joint": "image tokens and words"}
 
 
 def perturbation_curves(curves, title, score="probability"):
     """A row per modality and operator, a panel per direction, a curve with its 95% band per method.
 
-    Deletion only: insertion has the same curves, read from their other end.
+    Deletion only: insertion has the same curves, read from their other end. Of more than
+    `MOST_BANDS` methods only the random order has a band; the table has all intervals.
 
     curves : DataFrame of `perturbation.curves.mean_curves`
     """
@@ -49,14 +51,15 @@ def perturbation_curves(curves, title, score="probability"):
                     color=palette[method],
                     label=label(method),
                 )
-                axis.fill_between(
-                    line["fraction"],
-                    line[f"{score}_low"],
-                    line[f"{score}_high"],
-                    color=palette[method],
-                    alpha=0.12,
-                    linewidth=0,
-                )
+                if len(methods) <= MOST_BANDS or method == "random":
+                    axis.fill_between(
+                        line["fraction"],
+                        line[f"{score}_low"],
+                        line[f"{score}_high"],
+                        color=palette[method],
+                        alpha=0.12,
+                        linewidth=0,
+                    )
             axis.set(
                 title=", ".join([modality, *[label(operator)][:named], TITLES[direction]]),
                 xlabel=f"share of {TOKENS[modality]} removed",

@@ -221,6 +221,21 @@ class Model(nn.Module, ABC):
         """Logits of `classify` from {modality: Tokens}, some of which may be missing."""
         return self.classify(self.encode(tokens))
 
+    def removal(self, tokens, modality):
+        """Function (rows, index) -> logits with only some tokens of one modality.
+
+        rows : long (K,), of the samples of `tokens`; index : long (K, L), the positions in
+        `modality` that remain, special tokens among them, rising. A model may compute here, once,
+        what no removal changes; this one computes everything for every subset.
+        """
+
+        def logits(rows, index):
+            part = {m: t.rows(rows) for m, t in tokens.items()}
+            part[modality] = part[modality].gather(index)
+            return self(part)
+
+        return logits
+
     def layout(self, tokens):
         """The `Layout` of {modality: Tokens}: here, every modality is a stream of its own."""
         return Layout(

@@ -7,6 +7,7 @@ layer_norm_eps.
 import torch.nn.functional as F
 from torch import nn
 
+from .few_tokens import few_keys, few_queries, is_usable, is_worth_it
 from .layers import DotProductAttention, RecomputedLayer
 
 
@@ -22,7 +23,11 @@ class ProjectedAttention(DotProductAttention):
     def forward(self, x, valid, context=None):
         """Queries x (B, N, D) read themselves, or a context (B, K, D); valid : bool (B, K)."""
         context = x if context is None else context
-        return self.attend(self.query(x), self.key(context), self.value(context), valid)
+        return self.attend(self.query(x), *self.read(context), valid)
+
+    def read(self, context):
+        """Keys and values of a context."""
+        return self.key(context), self.value(context)
 
 
 class AddNorm(nn.Module):
@@ -35,7 +40,27 @@ class AddNorm(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, x, residual):
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+        return self.add(self.dense(x), residual)
+
+    def add(self, x, residual):
+        """The same of what has passed the linear layer."""
+        return self.LayerNorm(self.dropout(x) + residual)
+
+
+class AttentionBlock(nn.ModuleDict):
+    """Attention, and what adds it to the stream."""
+
+    def forward(self, x, valid, context):
+        """States x (B, N, D) read a context (B, K, D), which may be their own; valid (B, K)."""
+        attention, output = self["self"], self["output"]
+        if is_usable(attention, output.dense):
+            own, other = x.shape[1], context.shape[1]
+            sizes = context.shape[2], attention.heads
+            if is_worth_it(own, other, *sizes):
+                return output(few_queries(attention, x, valid, context), x)
+            if is_worth_it(other, own, *sizes):
+                return output.add(few_keys(attention, output.dense, x, valid, context), x)
+        return output(attention(x, valid, context), x)
 
 
 class Dense(nn.Module):
@@ -64,12 +89,18 @@ class Layer(RecomputedLayer):
         self.intermediate = Dense(width, inner)
         self.output = AddNorm(inner, width, config)
 
-    def forward(self, x, valid, context=None, context_valid=None):
-        """valid : bool (B, N), False for padding; context (B, K, D) and context_valid (B, K)."""
-        x = self.attention["output"](self.attention["self"](x, valid), x)
+    def forward(self, x, valid, context=None, context_valid=None, read=None):
+        """valid : bool (B, N), False for padding; context (B, K, D) and context_valid (B, K).
+
+        read : how many states are wanted, those of the first tokens; None for all
+        """
+        x = self.attention(x[:, :read], valid, x)
+        return self.after_itself(x, context, context_valid)
+
+    def after_itself(self, x, context=None, context_valid=None):
+        """The layer's states, from those after its self-attention."""
         if context is not None:
-            block = self.crossattention
-            x = block["output"](block["self"](x, context_valid, context), x)
+            x = self.crossattention(x, context_valid, context)
         return self.output(self.intermediate(x), x)
 
     @property
@@ -81,4 +112,4 @@ class Layer(RecomputedLayer):
 def attention_block(width, heads, config):
     """Attention and what adds it to the stream, as checkpoints name them."""
     attention = ProjectedAttention(width, heads, config.attention_probs_dropout_prob)
-    return nn.ModuleDict({"self": attention, "output": AddNorm(width, width, config)})
+    return AttentionBlock({"self": attention, "output": AddNorm(width, width, config)})

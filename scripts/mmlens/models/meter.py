@@ -12,6 +12,7 @@ from .base import Edge, Parallel, Tokens
 from .inputs import own_inputs
 from .meter_config import MeterConfig
 from .meter_network import MeterNetwork
+from .meter_removal import patches_removal, words_removal
 from .meter_weights import load_meter
 from .regions import check_fits, tokenizer_folder
 from .released import ReleasedModel
@@ -145,6 +146,14 @@ class Meter(ReleasedModel):
         text, image = tokens["text"], tokens["image"]
         words, seen = self.network.join(text.values, text.valid, image.values, image.valid)
         return {"text": words, "image": seen}
+
+    def removal(self, tokens, modality):
+        other = "image" if modality == "text" else "text"
+        tokens = {**tokens, other: self.prepare(other, tokens[other])}
+        if modality == "text":
+            return words_removal(self, tokens)
+        encoded = tokens["image"].prepared or self.image_tokens == "encoded"
+        return patches_removal(self, tokens) if encoded else super().removal(tokens, modality)
 
     def classify(self, hidden):
         fused = self.network.fuse(hidden["text"], hidden["image"])

@@ -239,12 +239,17 @@ class MeterNetwork(nn.Module):
         """Last states (B, N, D) of the image tower, normalised -> what those layers read."""
         return self.cross_modal_image_transform(image) + self.token_type_embeddings.weight[1]
 
-    def join(self, text, text_valid, image, image_valid):
-        """The cross-modal layers; both of a pair read the other stream from before the pair."""
-        for by_text, by_image in self.pairs():
+    def join(self, text, text_valid, image, image_valid, start=0, read=None):
+        """The cross-modal layers; both of a pair read the other stream from before the pair.
+
+        start : the pair to begin with; read : how many states the last pair gives, None for all
+        """
+        pairs = self.pairs()
+        for number, (by_text, by_image) in enumerate(pairs[start:], start + 1):
+            wanted = read if number == len(pairs) else None
             text, image = (
-                by_text(text, text_valid, image, image_valid),
-                by_image(image, image_valid, text, text_valid),
+                by_text(text, text_valid, image, image_valid, wanted),
+                by_image(image, image_valid, text, text_valid, wanted),
             )
         return text, image
 

@@ -3,7 +3,8 @@
 With operators that gather, a step that keeps a tenth of the tokens costs about a tenth. Equal
 subsets of a sample are computed once: the steps 0 and 1 are shared by all methods and directions,
 and short texts repeat many others. What a test does not touch, the layers that read the other
-modality alone, is computed once too (`Model.prepare`).
+modality alone, is computed once too (`Model.prepare`), and what else of a removal a model knows to
+be the same (`Model.removal`).
 """
 
 from fractions import Fraction
@@ -128,6 +129,8 @@ class Subsets:
         """
         operator = operator or TokenDrop(model, modality, tokens)
         device = next(iter(tokens.values())).values.device
+        with rounded(device, precision):
+            answers = operator.answers(tokens)
         by_length = {}
         for (sample, kept), number in self.numbers.items():
             plan = operator.plan(sample, kept)
@@ -137,10 +140,8 @@ class Subsets:
             for start in range(0, len(items), batch_size):
                 numbers, samples, plans = zip(*items[start : start + batch_size], strict=True)
                 rows = torch.tensor(samples, device=device)
-                shown = operator.show(rows, torch.stack(plans).to(device))
-                part = {m: shown[m] if m in shown else t.rows(rows) for m, t in tokens.items()}
                 with rounded(device, precision):
-                    logits = model(part)
+                    logits = answers(rows, torch.stack(plans).to(device))
                 scores[list(numbers)] = judge(logits, samples)
         return scores
 

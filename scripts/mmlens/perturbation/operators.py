@@ -58,6 +58,16 @@ class Operator(ABC):
     def show(self, rows, plans):
         """{modality: Tokens} of K subsets; rows : long (K,), their samples; plans : (K, L)."""
 
+    def answers(self, tokens):
+        """Function (rows, plans) -> logits of K subsets; what is not shown is as in `tokens`."""
+
+        def logits(rows, plans):
+            shown = self.show(rows, plans)
+            kept = {m: t.rows(rows) for m, t in tokens.items() if m not in shown}
+            return self.model({**shown, **kept})
+
+        return logits
+
 
 class Gathered(Operator):
     """Base of what removes tokens by gathering the others: fewer tokens, less to compute."""
@@ -75,6 +85,10 @@ class Gathered(Operator):
 
     def show(self, rows, plans):
         return {self.modality: self.tokens[self.modality].rows(rows).gather(plans)}
+
+    def answers(self, tokens):
+        own = {**tokens, self.modality: self.tokens[self.modality]}
+        return self.model.removal(own, self.modality)
 
 
 @register_operator("token_drop", modalities=("image", "text"))

@@ -1,0 +1,33 @@
+"""What the benchmarks share: seconds, and peak memory of a process of its own."""
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+
+def timed(function, *arguments, now=time.perf_counter):
+    """Seconds by the clock `now`, and what the function returns."""
+    start = now()
+    result = function(*arguments)
+    return now() - start, result
+
+
+def high_water_mb():
+    """Greatest memory of this process so far; ru_maxrss would count that of its parent too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measured(prepare, arguments):
+    """What `in_own_process` returns, in this process."""
+    work = prepare(*arguments)
+    start = high_water_mb()
+    result = work()
+    return start, high_water_mb(), result
+
+
+def in_own_process(prepare, *arguments):
+    """(MB before, MB after at most, result) of work() in a process, work = prepare(*arguments)."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measured, prepare, arguments).result()
