@@ -36,13 +36,15 @@ shown = {
     "groups": tables.group_table(comparison),
     **frames,
 }
-findings = model_findings(comparison, params.task)
+findings, explained = model_findings(comparison, params.task), 0
 if inputs.perturbation:  # of a run that explains decisions
     perturbation = read(inputs.perturbation[0])
+    explained = int(perturbation["n"].max())
     modality = "image" if "image" in set(perturbation["modality"]) else "text"
-    against_random = verdicts(perturbation, comparison, modality)
+    pairs = read(inputs.pairs[0])
+    against_random = verdicts(perturbation, pairs, comparison, modality)
     findings += explanation_findings(against_random, modality)
-    against_best = best_against_others(read(inputs.pairs[0]), modality)
+    against_best = best_against_others(pairs, modality)
     findings += pair_findings(against_best, modality)
     shown |= {
         "verdicts": against_random,
@@ -66,9 +68,7 @@ figures = [
 stem = json.loads(Path(inputs.stem[0]).read_text()) if inputs.stem else None
 content = {
     "title": f"mmlens: comparison of run {config['run']}",
-    "paragraphs": introduction(
-        config, stem, params.stem_models, params.frozen, bool(inputs.perturbation)
-    ),
+    "paragraphs": introduction(config, stem, params.stem_models, params.frozen, explained),
     "findings": findings,
     "tables": [
         tables.Shown.of(title, note, shown[name], file)

@@ -44,16 +44,59 @@ def perturbation(**areas):
     return pd.DataFrame(rows)
 
 
+def paired(table):
+    """Pairs with random of the methods of `perturbation`, separable where no interval overlaps."""
+    of_all = table[table["subset"] == "all"]
+    random = of_all[of_all["method"] == "random"].iloc[0]
+    rows = []
+    for row in of_all[of_all["method"] != "random"].to_dict("records"):
+        pair = [(row["method"], row["auc"]), ("random", random["auc"])]
+        (a, auc_a), (b, auc_b) = sorted(pair)
+        apart = row["auc_high"] < random["auc_low"] or row["auc_low"] > random["auc_high"]
+        better = "A better" if auc_a < auc_b else "B better"
+        facts = {"method_a": a, "method_b": b, "auc_a": auc_a, "auc_b": auc_b, "p_holm": 0.2}
+        facts |= {"difference": auc_a - auc_b, "difference_low": auc_a - auc_b - 1}
+        facts |= {"difference_high": auc_a - auc_b + 2}
+        rows.append({**row, **facts, "verdict": better if apart else "not separable"})
+    return pd.DataFrame(rows)
+
+
+def judged(table, compared, modality="image"):
+    """`verdicts` of a table of areas with the pairs that follow from it."""
+    return verdicts(table, paired(table), compared, modality)
+
+
 def test_verdicts_are_of_deletion_by_the_first_operator_of_a_model():
     table = perturbation(random__all=(60, 64), rollout__all=(50, 59))
     other = perturbation(random__all=(60, 64), rollout__all=(65, 69))
     more = [other.assign(operator="mean_fill"), other.assign(procedure="insertion")]
-    for frame in (pd.concat([table, *more]), pd.concat([more[1], table, more[0]])):
-        found = verdicts(frame, comparison(0.6, 0.7))
+    for frames in ([table, *more], [more[1], table, more[0]]):
+        frame, pairs = pd.concat(frames), pd.concat(map(paired, frames))
+        found = verdicts(frame, pairs, comparison(0.6, 0.7))
         assert found["verdict"].tolist() == ["better than random"]
         assert len(perturbation_table(frame)) == 2
-    found = verdicts(pd.concat([more[0], table]), comparison(0.6, 0.7))
+    frames = [more[0], table]
+    found = verdicts(pd.concat(frames), pd.concat(map(paired, frames)), comparison(0.6, 0.7))
     assert found["verdict"].tolist() == ["worse than random"]
+
+
+def test_a_verdict_follows_from_the_pair_and_not_from_overlapping_intervals():
+    table = perturbation(random__all=(60, 64), rollout__all=(55, 61), worse__all=(63, 70))
+    pairs = paired(table)
+    assert set(pairs["verdict"]) == {"not separable"}
+    pairs["verdict"] = ["B better", "A better"]  # of random and rollout, of random and worse
+    found = verdicts(table, pairs, comparison(0.6, 0.7)).set_index("method")
+    assert found["verdict"].tolist() == ["better than random", "worse than random"]
+    bounds = found.loc["rollout", ["auc", "random", "difference", "difference_low"]]
+    assert bounds.tolist() == [58, 62, -4, -6]
+
+
+def test_without_methods_there_are_no_verdicts():
+    table = perturbation(random__all=(60, 64))
+    columns = [*table.columns, "method_a", "method_b", "verdict"]
+    found = verdicts(table, pd.DataFrame(columns=columns), comparison(0.6, 0.7))
+    assert found.empty
+    assert explanation_findings(found) == []
 
 
 def test_model_sentences_follow_from_the_interval():
@@ -74,7 +117,7 @@ def test_accuracies_have_the_name_of_their_task():
         assert sentence == f"m, seed 0: {name} 0.500 [0.400, 0.99999] (n = 50)."
 
 
-def test_a_method_is_better_only_if_its_interval_is_below_randoms():
+def test_reasons_follow_from_the_tables():
     table = perturbation(
         random__all=(60, 64),
         rollout__all=(50, 59),
@@ -85,34 +128,34 @@ def test_a_method_is_better_only_if_its_interval_is_below_randoms():
         relevance__pred_1=(80, 82),
         random__pred_1=(79, 81),
     )
-    found = verdicts(table, comparison(0.8, 0.9)).set_index("method")
+    found = judged(table, comparison(0.8, 0.9)).set_index("method")
     assert found["verdict"].to_dict() == {
         "rollout": "better than random",
         "relevance": "not separable",
         "saliency": "worse than random",
     }
     assert "samples predicted 0 only" in found.loc["relevance", "why"]
-    sentences = explanation_findings(verdicts(table, comparison(0.8, 0.9)))
+    sentences = explanation_findings(judged(table, comparison(0.8, 0.9)))
     assert sentences[0].endswith("better than random orders are rollout of 3 methods.")
     assert sum("relevance not separable" in text for text in sentences) == 1
 
 
 def test_a_run_without_images_is_judged_by_its_words():
     table = perturbation(random__all=(60, 64), rollout__all=(50, 59)).assign(modality="text")
-    found = verdicts(table, comparison(0.8, 0.9), "text")
+    found = judged(table, comparison(0.8, 0.9), "text")
     (sentence,) = explanation_findings(found, "text")
     assert ", text: better than random orders are rollout of 1 methods." in sentence
 
 
 def test_a_model_at_chance_explains_a_method_at_chance():
     table = perturbation(random__all=(50, 52), rollout__all=(49, 53))
-    (why,) = verdicts(table, comparison(0.45, 0.55))["why"]
+    (why,) = judged(table, comparison(0.45, 0.55))["why"]
     assert "not better than chance" in why
 
 
 def test_methods_with_one_reason_share_a_sentence():
     areas = {f"{name}__all": (50, 52) for name in ("random", "rollout", "relevance")}
-    found = verdicts(perturbation(**areas), comparison(0.45, 0.55))
+    found = judged(perturbation(**areas), comparison(0.45, 0.55))
     _, sentence = explanation_findings(found)
     assert "rollout, relevance not separable: the model is not better than chance" in sentence
 
@@ -237,8 +280,8 @@ def test_the_introduction_says_only_what_the_run_did():
         "perturbation": {"protocol": "default", "operators": ["token_drop"]},
     }
     frozen = {"a": "clip", "b": "resnet", "c": "clip"}
-    _, models = introduction(config, None, [], frozen, explained=False)
+    _, models = introduction(config, None, [], frozen, explained=0)
     assert "extractor clip are read by a, c. " in models
     assert models.endswith("by blip, is read by a.")
-    *_, last = introduction(config, None, [], frozen, explained=True)
+    *_, last = introduction(config, None, [], frozen, explained=10)
     assert last.startswith("Explanations are of the predicted class, on 10 samples")

@@ -34,6 +34,8 @@ def model_findings(comparison, task):
             verdict = "better than chance"
         elif overall["auroc_high"] < 0.5:
             verdict = "worse than chance"
+        elif pd.isna(overall["auroc_low"]):
+            verdict = "too few samples for an interval"
         else:
             verdict = "not separable from chance"
         sentences.append(f"{model}, seed {seeds}: test AUROC {', '.join(parts)}; {verdict}.")
@@ -60,53 +62,65 @@ def headline(perturbation):
     return deletion[deletion["operator"] == of_model.transform("first")]
 
 
-def verdicts(perturbation, comparison, modality="image"):
+VERDICTS = ("model", "seed", "method", "auc", "random", "difference", "difference_low")
+VERDICTS += ("difference_high", "p_holm", "verdict", "why", "n")
+
+
+def verdicts(perturbation, pairs, comparison, modality="image"):
     """Every method against the random order: deletion, positive direction, score probability.
 
-    A method is better than random if its interval lies wholly below random's, since removing
-    what matters first must lower the probability faster.
+    Compared sample by sample: a method is better than random where the pair of both is separable
+    and its area lower, since removing what matters first must lower the probability faster.
+
+    perturbation, pairs, comparison : the tables perturbation_auc, method_pairs and comparison
 
     Returns
     -------
-    DataFrame: model, seed, method, auc, auc_low, auc_high, random_low, verdict, why, n
+    DataFrame: VERDICTS; auc and random are mean areas, difference the first minus the second
     """
-    chosen = headline(perturbation)
-    chosen = chosen[
-        (chosen["modality"] == modality)
-        & (chosen["direction"] == "positive")
-        & (chosen["score"] == "probability")
-    ]
+    tables = []
+    for table in (headline(perturbation), headline(pairs)):
+        chosen = table["modality"] == modality
+        chosen &= (table["direction"] == "positive") & (table["score"] == "probability")
+        tables.append(table[chosen].groupby(["model", "seed"], sort=False))
+    areas, compared = tables
     of_all = comparison[comparison["subset"] == "all"].set_index(["model", "seeds"])
     rows = []
-    for (model, seed), run in chosen.groupby(["model", "seed"], sort=False):
+    for (model, seed), run in areas:
+        if (model, seed) not in compared.groups:  # there is no method but random
+            continue
+        against = against_random(compared.get_group((model, seed)))
         random = run[run["method"] == "random"].set_index("subset")
-        overall = run[(run["subset"] == "all") & (run["method"] != "random")]
-        for row in overall.itertuples():
-            low, high = random.loc["all", ["auc_low", "auc_high"]]
-            if row.auc_high < low:
-                verdict, why = "better than random", ""
-            elif row.auc_low > high:
-                verdict, why = "worse than random", ""
-            else:
-                verdict = "not separable"
-            if verdict != "better than random":
-                own = run[run["method"] == row.method].set_index("subset")
-                why = reason(row, own, random, is_chance(of_all, model, seed))
-            rows.append(
-                {
-                    "model": model,
-                    "seed": seed,
-                    "method": row.method,
-                    "auc": row.auc,
-                    "auc_low": row.auc_low,
-                    "auc_high": row.auc_high,
-                    "random_low": low,
-                    "verdict": verdict,
-                    "why": why,
-                    "n": row.n,
-                }
-            )
-    return pd.DataFrame(rows)
+        chance = is_chance(of_all, model, seed)
+        for method in dict.fromkeys(run["method"]):
+            if method == "random":
+                continue
+            own, pair = run[run["method"] == method].set_index("subset"), against[method]
+            why = reason(pair, own, random, chance)
+            rows.append({"model": model, "seed": seed, "method": method, **pair, "why": why})
+    return pd.DataFrame(rows, columns=list(VERDICTS))
+
+
+def against_random(pairs):
+    """{method: its columns of VERDICTS} of the pairs of a model and seed with the random order."""
+    found = {}
+    for row in pairs.itertuples():
+        if "random" not in (row.method_a, row.method_b):
+            continue
+        first = row.method_b == "random"
+        areas = (row.auc_a, row.auc_b) if first else (row.auc_b, row.auc_a)
+        bounds = (row.difference, row.difference_low, row.difference_high)
+        if not first:
+            bounds = (-row.difference, -row.difference_high, -row.difference_low)
+        names = ("auc", "random", "difference", "difference_low", "difference_high")
+        verdict = "better than random" if areas[0] < areas[1] else "worse than random"
+        found[row.method_a if first else row.method_b] = {
+            **dict(zip(names, (*areas, *bounds), strict=True)),
+            "p_holm": row.p_holm,
+            "verdict": row.verdict if row.verdict == "not separable" else verdict,
+            "n": row.n,
+        }
+    return found
 
 
 def is_chance(of_all, model, seed):
@@ -119,27 +133,25 @@ def is_chance(of_all, model, seed):
     return not of_all["auroc_low"].get((model, str(seed)), float("nan")) > 0.5
 
 
-def reason(row, own, random, is_chance):
-    """Why a method is not better than random, as far as the tables can tell."""
+def reason(pair, own, random, is_chance):
+    """Why a method is not better than random, as far as the tables can tell.
+
+    pair : of `against_random`; own, random : rows of the table of areas, by subset
+    """
+    if pair["verdict"] == "better than random":
+        return ""
+    flagged = f"{own.loc['all', 'flagged']} of {pair['n']} maps are constant"
+    points = f"mean AUC {abs(pair['difference']):.1f} points"
+    if pair["verdict"] == "worse than random":
+        return f"{points} above random's, it ranks last what the decision needs; {flagged}"
     if is_chance:
         return "the model is not better than chance, so there is little evidence to find"
-    difference = random.loc["all", "auc"] - row.auc
-    if row.auc_low > random.loc["all", "auc_high"]:
-        return (
-            f"mean AUC {-difference:.1f} points above random's, it ranks last what the decision "
-            f"needs; {row.flagged} of {row.n} maps are constant"
-        )
-    if row.flagged > row.n / 5:
-        return f"{row.flagged} of {row.n} maps are constant, so that their order is random"
+    if own.loc["all", "flagged"] > pair["n"] / 5:
+        return f"{flagged}, so that their order is random"
     classes = [s for s in own.index if s.startswith("pred_") and s in random.index]
     better = [s for s in classes if own.loc[s, "auc_high"] < random.loc[s, "auc_low"]]
     if better and len(better) < len(classes):
         names = " and ".join(name.removeprefix("pred_") for name in better)
-        return (
-            f"better than random for samples predicted {names} only; the other prediction "
-            "survives the removal of its evidence"
-        )
-    side = "below" if difference > 0 else "above"
-    return (
-        f"mean AUC {abs(difference):.1f} points {side} random's, within the intervals (n = {row.n})"
-    )
+        return f"its interval lies below random's for samples predicted {names} only"
+    side = "below" if pair["difference"] < 0 else "above"
+    return f"{points} {side} random's, p = {pair['p_holm']:.2g} after Holm (n = {pair['n']})"

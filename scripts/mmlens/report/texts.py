@@ -10,9 +10,10 @@ NOTES = {
     "verdicts": (
         "Explanations against random",
         "Image tokens (patches or regions; words, in a run without images), most relevant removed "
-        "first, probability of the predicted class. Better than random: the interval of the area "
-        "lies wholly below that of random orders.",
-        "perturbation_auc.csv",
+        "first, probability of the predicted class: mean areas of the method and of random orders, "
+        "and their difference, mean over samples, with BCa 95% interval; p by sign flips of whole "
+        "quads (images), after Holm over all pairs of methods and both modalities.",
+        "method_pairs.csv",
     ),
     "pairs": (
         "The best method against the others",
@@ -135,7 +136,7 @@ def introduction(config, stem, stem_models, frozen, explained):
 
     stem : facts of the stem's pretraining, or None; stem_models : models that start from it, or
     with an untrained one, or read its frozen features; frozen : {model: extractor it reads};
-    explained : whether decisions are explained
+    explained : number of samples whose decisions are explained, 0 for none
     """
     dataset = config["dataset"]["kind"]
     data = (
@@ -163,11 +164,12 @@ def introduction(config, stem, stem_models, frozen, explained):
             f"Each text followed by a caption of its image, by {captions['model']}, is read by "
             f"{listed(readers) or 'none'}."
         )
-    return [data, " ".join(models), *([explanations(config, stem_models)] if explained else [])]
+    paragraphs = [data, " ".join(models)]
+    return paragraphs + ([explanations(config, stem_models, explained)] if explained else [])
 
 
-def explanations(config, stem_models):
-    """What is explained and how it is tested; stem_models as in `introduction`."""
+def explanations(config, stem_models, explained):
+    """What is explained and how it is tested; stem_models, explained as in `introduction`."""
     surroundings = (
         "; a patch's features also carry some of its surroundings, because the stem's receptive "
         "field is 62 pixels."
@@ -175,12 +177,12 @@ def explanations(config, stem_models):
         else "."
     )
     operators = config["perturbation"]["operators"]
-    read = "" if operators == ["token_drop"] else f"operators {listed(operators)}, "
+    place = " at the input of the transformer layers"
+    how = place if operators == ["token_drop"] else f" by the operators {listed(operators)}"
     return (
-        f"Explanations are of the predicted class, on {config['explain']['samples']} samples of "
-        f"the split {config['explain']['split']}. Perturbation removes image tokens (patches or "
-        f"regions) or words at the input of the transformer layers ({read}protocol "
-        f"{config['perturbation']['protocol']}){surroundings}"
+        f"Explanations are of the predicted class, on {explained} samples of the split "
+        f"{config['explain']['split']}. Perturbation removes image tokens (patches or regions) or "
+        f"words{how} (protocol {config['perturbation']['protocol']}){surroundings}"
     )
 
 
