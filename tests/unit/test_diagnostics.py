@@ -234,7 +234,7 @@ def test_records_have_every_map_head_and_layer(data):
     assert counts == {
         "entropy": 4 * 4,
         "cross_modal_mass": 4 * 4 * 3,
-        "attention": 4 * 2,
+        "attention": 4 * 2 * 4,
         "logit": 4 * 3,
         "divergence": 4 * 3,
         "agreement": 4 * 3,
@@ -242,10 +242,11 @@ def test_records_have_every_map_head_and_layer(data):
     assert frame.groupby("sample_id")["outcome"].first().tolist() == ["TP", "FN", "TN", "FP"]
     of_heads = frame["measure"].isin(["entropy", "cross_modal_mass"])
     assert set(frame.loc[of_heads, "values"].map(len)) == {2}
-    images = frame[(frame["measure"] == "attention") & (frame["key"] == "image")]
+    last = frame[(frame["measure"] == "attention") & (frame["layer"] == 4)]
+    images = last[last["key"] == "image"]
     assert images["values"].map(len).tolist() == [9] * 4
     assert set(zip(images["grid_rows"], images["grid_columns"], strict=True)) == {(3, 3)}
-    words = frame[(frame["measure"] == "attention") & (frame["key"] == "text")]
+    words = last[last["key"] == "text"]
     assert words["values"].map(len).tolist() == [3, 2, 1, 4]
     own = frame[(frame["readout"] == "own") & (frame["measure"] == "agreement")]
     assert all(values[-1] == 1 for values in own["values"])
@@ -338,13 +339,14 @@ def test_mean_maps_are_means_by_outcome_and_by_place():
     rows += [("TP", "image", 0, [9.0])]  # regions have no common place
     frame = pd.DataFrame(rows, columns=["outcome", "key", "grid_rows", "values"])
     frame["grid_columns"] = frame["grid_rows"] // 2
-    frame = frame.assign(measure="attention", sample_id="a")
-    found = mean_maps(frame)
+    frame = frame.assign(measure="attention", sample_id="a", layer=1)
+    deeper = frame.assign(layer=2, values=[[v + 1 for v in own] for own in frame["values"]])
+    found = mean_maps(pd.concat([deeper, frame]))
     assert set(found) == {("text", "TP"), ("text", "FN"), ("image", "TP")}
     values, counts, grid = found["text", "TP"]
-    assert (values.tolist(), counts.tolist(), grid) == ([2, 3], [2, 1], None)
+    assert (values.tolist(), counts.tolist(), grid) == ([[2, 3], [3, 4]], [2, 1], None)
     values, counts, grid = found["image", "TP"]
-    assert (values.tolist(), counts.tolist(), grid) == ([2, 2], [2, 2], (2, 1))
+    assert (values.tolist(), counts.tolist(), grid) == ([[2, 2], [3, 3]], [2, 2], (2, 1))
 
 
 def test_outcomes_of_many_answers_are_right_and_wrong():

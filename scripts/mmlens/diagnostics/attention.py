@@ -45,18 +45,19 @@ class MapSummary:
 
 @dataclass
 class AttentionSummary:
-    """The maps of a forward pass in their order, and the last rows (B, K) of the readout token.
+    """The maps of a forward pass in their order, and the rows (B, K) of the readout token.
 
-    last : {(query, key): (B, K)}, mean over heads, of streams that the classifier reads
+    rows : {(query, key): list of (B, K), a layer each}, mean over heads, of streams that the
+        classifier reads
     """
 
     layout: Layout
     maps: list = field(default_factory=list)
-    last: dict = field(default_factory=dict)
+    rows: dict = field(default_factory=dict)
 
     def maps_between(self, query, key):
-        """The last readout row from stream `query` to stream `key` alone, if there is one."""
-        return [self.last[query, key]] if (query, key) in self.last else []
+        """The readout's rows from stream `query` to stream `key`, in the order of their layers."""
+        return self.rows.get((query, key), [])
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def summarised_attention(model, layout):
         found.maps.append(summary(edge, attention, layout, model.causal_streams, layers[pair]))
         for stream, row in layout.readouts:
             if stream == edge.query:
-                found.last[pair] = row_of(attention.mean(1), row)
+                found.rows.setdefault(pair, []).append(row_of(attention.mean(1), row))
 
     with observed(model, see):
         yield found

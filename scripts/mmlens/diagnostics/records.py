@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 
 from ..explanation.capture import recorded, target_logits
-from ..explanation.propagation import readout_map
+from ..explanation.propagation import readout_maps
+from ..explanation.words import word_numbers
 from .attention import summarised_attention
 from .lens import OWN, divergence, layer_modules, logit_lens, why_not
 from .outcomes import outcomes
@@ -48,8 +49,8 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
 
     entropy : normalised entropy per head, mean over queries; of map `query` -> `key`, `layer`
     cross_modal_mass : share of attention on the other modality per head, mean over queries `rows`
-    attention : of the readout token in the last layer, mean over heads, per content token of
-        `key`, "image" (grid_rows, grid_columns; 0 where there is no grid) or "text"
+    attention : of the readout token in `layer`, mean over heads, of `key`: per content token of an
+        "image" (grid_rows, grid_columns; 0 where there is no grid), per word of a "text"
     logit, divergence, agreement : per layer, the lens's logit of the predicted class, its
         divergence (lens.divergence) and 1 where its decision is the model's, else 0; of `readout`
 
@@ -67,7 +68,10 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
         threshold = None if thresholds is None else np.asarray(thresholds)[chosen.numpy()]
         target = torch.as_tensor(np.asarray(predicted)[chosen.numpy()], device=logits.device)
         target = target == 1 if threshold is not None else target
-        found = [*map_records(seen), *readout_records(model, seen)]
+        words = [
+            word_numbers(data, row) if "text" in layout.spans else [] for row in chosen.tolist()
+        ]
+        found = [*map_records(seen), *readout_records(model, seen, words)]
         for readout in readouts:
             if not why_not(model, layout, readout):
                 lens = logit_lens(model, tokens, outputs, readout)
@@ -99,19 +103,30 @@ def map_records(seen):
     return found
 
 
-def readout_records(model, seen):
-    """[(facts, B tensors (n,))] of what the readout token reads of each modality's content."""
+def readout_records(model, seen, words):
+    """[(facts, B tensors (n,))] of what the readout token reads of each modality's content.
+
+    words : per sample the number of the word that each piece of its text is of
+    """
     if not seen.maps:
         return []
     found = []
     for modality, span in seen.layout.spans.items():
-        attention, _ = readout_map(seen, modality)
         content = seen.layout.content[modality]
         grid = (model.grid if modality == "image" else None) or (0, 0)
         facts = {"measure": "attention", "key": modality}
         facts |= {"grid_rows": grid[0], "grid_columns": grid[1]}
-        own = attention[:, span.slice]
-        found.append((facts, [row[mask] for row, mask in zip(own, content, strict=True)]))
+        for layer, attention in enumerate(readout_maps(seen, modality)[0], 1):
+            own = zip(attention[:, span.slice], content, strict=True)
+            values = [row[mask] for row, mask in own]
+            if modality == "text":
+                values = [
+                    torch.bincount(torch.tensor(numbers, device=row.device), row)
+                    if len(row)
+                    else row
+                    for row, numbers in zip(values, words, strict=True)
+                ]
+            found.append(({**facts, "layer": layer}, values))
     return found
 
 

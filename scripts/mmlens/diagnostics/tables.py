@@ -142,13 +142,13 @@ def integers(frame, *columns):
 
 
 def mean_maps(records):
-    """Mean attention of the readout token per modality and outcome.
+    """Mean attention of the readout token per modality, outcome and layer.
 
     records : DataFrame of `records.diagnose` of one model, of one seed or several
 
     Returns
     -------
-    {(modality, outcome): (mean (n,), counts (n,), (rows, columns) of the grid, or None)}, for
+    {(modality, outcome): (means (L, n), counts (n,), (rows, columns) of the grid, or None)}, for
     texts by the place of the word, over those texts that have it (counts). Regions without a grid
     have no common place, and no map.
     """
@@ -161,12 +161,21 @@ def mean_maps(records):
         if modality == "image" and grid is None:
             continue
         for outcome in OUTCOMES:
-            maps = part.loc[part["outcome"] == outcome, "values"]
-            longest = max(map(len, maps), default=0)
-            if longest:
-                padded = np.full((len(maps), longest), np.nan)
-                for row, values in zip(padded, maps, strict=True):
-                    row[: len(values)] = values
-                counts = (~np.isnan(padded)).sum(0)
-                found[modality, outcome] = (np.nansum(padded, 0) / counts, counts, grid)
+            layers = part[part["outcome"] == outcome].groupby("layer")["values"]
+            means = [by_place(maps) for _, maps in layers]
+            if means and len(means[0][0]):
+                found[modality, outcome] = (
+                    np.stack([values for values, _ in means]),
+                    means[0][1],
+                    grid,
+                )
     return found
+
+
+def by_place(maps):
+    """(means (n,), counts (n,)) over maps of different lengths, by place."""
+    padded = np.full((len(maps), max(map(len, maps))), np.nan)
+    for row, values in zip(padded, maps, strict=True):
+        row[: len(values)] = values
+    counts = (~np.isnan(padded)).sum(0)
+    return np.nansum(padded, 0) / counts, counts

@@ -1,4 +1,4 @@
-"""Mean attention of the readout token on patches and words, by what became of the sample."""
+"""Mean attention of the readout token on patches and words, layer by layer, by outcome."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,12 +6,14 @@ import numpy as np
 from .style import remark
 
 WORDS = 20  # places of words that are drawn, at most
+LAYERS = 6  # layers whose maps over patches are drawn, at most
 
 
 def mean_attention(maps, title):
-    """A column per outcome: the mean map over the patches, and bars over the places of words.
+    """A column per outcome: the mean map over the patches of each layer, and layers by words.
 
-    Colours and bars have one scale for all outcomes. A place is drawn where at least a tenth of
+    Colours have one scale for all outcomes and layers of a modality. Of many layers some are
+    drawn, the first and the last among them. A place of a word is drawn where at least a tenth of
     the outcome's texts reach it.
 
     maps : of `diagnostics.tables.mean_maps`
@@ -19,44 +21,64 @@ def mean_attention(maps, title):
     if not maps:
         return remark(title, ["not applicable: no attention on patches of a grid, nor on words"])
     outcomes = list(dict.fromkeys(outcome for _, outcome in maps))
-    modalities = [m for m in ("image", "text") if any(own == m for own, _ in maps)]
+    rows = rows_of(maps)
+    heights = [
+        1.7 if modality == "image" else 0.8 + 0.14 * len(layers) for modality, layers in rows
+    ]
     figure, axes = plt.subplots(
-        len(modalities),
+        len(rows),
         len(outcomes),
-        figsize=(2.3 * len(outcomes) + 1, 2.2 * len(modalities) + 0.7),
+        figsize=(2.1 * len(outcomes) + 1, sum(heights) + 0.7),
+        height_ratios=heights,
         squeeze=False,
         layout="constrained",
     )
-    for row, modality in zip(axes, modalities, strict=True):
-        kept = {o: shown(*maps[modality, o][:2]) for o in outcomes if (modality, o) in maps}
-        top = max(values.max() for values, _ in kept.values())
-        longest = max(len(values) for values, _ in kept.values())
+    tops = {
+        modality: max(means.max() for (own, _), (means, *_) in maps.items() if own == modality)
+        for modality, _ in rows
+    }
+    for number, (row, (modality, layers)) in enumerate(zip(axes, rows, strict=True)):
         for axis, outcome in zip(row, outcomes, strict=True):
-            if outcome not in kept:
+            if (modality, outcome) not in maps:
                 axis.set_axis_off()
                 continue
-            values, counts = kept[outcome]
-            axis.set_title(f"{outcome}, n = {counts.max()}", fontsize="small")
+            means, counts, grid = maps[modality, outcome]
+            colours = {"cmap": "inferno", "vmin": 0, "vmax": tops[modality]}
             if modality == "image":
-                picture = axis.imshow(
-                    values.reshape(maps[modality, outcome][2]), cmap="inferno", vmin=0, vmax=top
-                )
-                axis.set_axis_off()
+                picture = axis.imshow(means[layers[0]].reshape(grid), **colours)
+                axis.set(xticks=[], yticks=[])
             else:
-                axis.bar(np.arange(1, len(values) + 1), values, color="C0")
-                axis.set(xlabel="place of the word", ylim=(0, 1.05 * top))
-                axis.set_xlim(0.3, longest + 0.7)
-                axis.xaxis.get_major_locator().set_params(integer=True)
-        if modality == "image":
-            figure.colorbar(picture, ax=row.tolist(), label="attention per patch", shrink=0.85)
-        else:
-            row[0].set_ylabel("attention per word")
+                picture = axis.imshow(means[:, shown(counts)], aspect="auto", **colours)
+                axis.set(xlabel="place of the word", yticks=layers)
+                axis.set_yticklabels([layer + 1 for layer in layers], fontsize="x-small")
+                places = np.arange(0, shown(counts).sum(), 4)
+                axis.set_xticks(places, places + 1)
+            axis.grid(False)
+            if number == 0:
+                axis.set_title(f"{outcome}, n = {counts.max()}", fontsize="small")
+        name = f"layer {layers[0] + 1}" if modality == "image" else "layer"
+        row[0].set_ylabel(name, fontsize="small")
+        figure.colorbar(picture, ax=row.tolist(), shrink=0.85, label=f"per {PARTS[modality]}")
     figure.suptitle(title)
     return figure
 
 
-def shown(values, counts):
-    """Those values (n,), with their counts, that a tenth of the samples have."""
+PARTS = {"image": "patch", "text": "word"}
+
+
+def rows_of(maps):
+    """[(modality, numbers of its layers)] of the rows: one per layer for images, one for texts."""
+    depths = {modality: len(means) for (modality, _), (means, *_) in maps.items()}
+    rows = []
+    if "image" in depths:
+        spread = np.linspace(0, depths["image"] - 1, min(LAYERS, depths["image"]))
+        rows += [("image", [int(layer)]) for layer in spread.round()]
+    if "text" in depths:
+        rows.append(("text", list(range(depths["text"]))))
+    return rows
+
+
+def shown(counts):
+    """Bool (n,): the first places that a tenth of the samples have, at most WORDS of them."""
     kept = counts >= max(counts) / 10
-    limit = len(values) if kept.all() else WORDS
-    return values[kept][:limit], counts[kept][:limit]
+    return kept & (np.arange(len(counts)) < WORDS)
