@@ -29,7 +29,7 @@ def from_command_line():
     add("--target", help="class to explain; by default what the model says")
     add("--target-layer", nargs="+", metavar="MODALITY=PATH", help="layers that Grad-CAM reads")
     add("--device", default="cpu")
-    add("--output", required=True, help="folder to write to")
+    add("--output", default="case", help="folder to write to, by default case")
     options = vars(parser.parse_args())
     if options["features"]:
         with np.load(options["features"]) as arrays:

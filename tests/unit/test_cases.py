@@ -275,3 +275,13 @@ def test_signed_relevance_is_scaled_around_zero():
     assert red[0] > red[2]
     assert blue[2] > blue[0]
     assert word_colours(np.zeros(2)) == word_colours(np.ones(2))
+
+
+def test_dollars_and_long_words_are_drawn_as_they_are_and_no_words_too(tmp_path):
+    save_text(tmp_path / "bert", "bert", texts=["a $ b"])
+    for name, text in (("dollars", "$$ a$_$b A$$"), ("url", "x" * 200), ("nothing", "")):
+        case = mmlens.explain(
+            tmp_path / "bert", text=text, architecture="text", method=["saliency", "rollout"]
+        )
+        case.write(tmp_path / name)
+        assert (tmp_path / name / "layers.png").stat().st_size > 1000

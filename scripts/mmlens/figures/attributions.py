@@ -6,7 +6,7 @@ import numpy as np
 from ..datasets.truth import decode_mask, with_masks
 from ..explanation.words import merge_pieces
 from .relevance import outline_boxes, read_image, show_image, show_relevance, write_words
-from .style import label
+from .style import label, literal
 
 CASES = {
     "TP": (1, 1),
@@ -88,7 +88,8 @@ def caption(sample, said, names):
     """What is so and what the model says, in two lines."""
     if names is None:
         return f"label {sample['label']}\np(1) = {said['probability']:.2f}"
-    return f"{sample['label_name']}\n{names[said['prediction']]}, p = {said['probability']:.2f}"
+    said_and_true = f"{sample['label_name']}\n{names[said['prediction']]}"
+    return literal(f"{said_and_true}, p = {said['probability']:.2f}")
 
 
 def show_maps(picture, words, image, found):

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..explanation.words import merge_pieces
-from .relevance import bar_words, outline_boxes, read_image, show_image, show_relevance
-from .style import label, wrapped
+from .relevance import bar_label, bar_words, outline_boxes, read_image, show_image, show_relevance
+from .style import label, literal, wrapped
 
 COLUMNS = 5  # panels side by side
 BLANK = (300, 300, 3)  # the canvas for boxes of an image that is not given
@@ -44,7 +44,7 @@ def overlay(case):
                 own = axes[number * len(kinds) : (number + 1) * len(kinds), column]
                 own[0].set_title(label(name), fontsize=8)
                 draw_method(dict(zip(kinds, own, strict=True)), case, name, image)
-    figure.suptitle(title_of(case), fontsize=8)
+    figure.suptitle(title_of(case, 22 * columns), fontsize=8)
     figure.supxlabel(missing_of(case, 28 * columns), fontsize=6)
     return figure
 
@@ -69,13 +69,14 @@ def layers(case):
 
     case : `mmlens.cases.Case`
     """
-    if not case.layers:
-        figure = plt.figure(figsize=(4, 0.8), layout="constrained")
-        why = wrapped(f"layers: not applicable: {case.not_applicable['layers']}", 60)
-        figure.text(0.5, 0.5, why, ha="center", va="center", fontsize=8)
-        return figure
     image = canvas_of(case)
     shown = len(case.layers["image"]) if image is not None and "image" in case.layers else 0
+    if not shown and not ("text" in case.layers and case.tokens):
+        why = case.not_applicable.get("layers", "there is neither an image nor a word")
+        figure = plt.figure(figsize=(4, 0.8), layout="constrained")
+        text = wrapped(f"layers: not applicable: {why}", 60)
+        figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=8)
+        return figure
     columns = min(COLUMNS + 1, max(shown, 3))
     pictures = -(-shown // columns)
     words = "text" in case.layers and len(case.tokens) > 0
@@ -101,7 +102,7 @@ def word_layers(axis, case):
     axis.imshow(np.stack([values for _, values in merged]), cmap="inferno", aspect="auto")
     axis.grid(False)
     turned = {"rotation": 90} if len(words) > 12 else {}
-    axis.set_xticks(range(len(words)), words, fontsize=6, **turned)
+    axis.set_xticks(range(len(words)), [bar_label(word) for word in words], fontsize=6, **turned)
     axis.set_yticks(range(len(merged)))
     axis.tick_params(axis="y", labelsize=6)
     axis.set_ylabel("layer", fontsize=7)
@@ -131,8 +132,8 @@ def rows_of(case):
     return pictures + words
 
 
-def title_of(case):
-    """What the model says, and what is explained."""
+def title_of(case, width):
+    """What the model says, and what is explained, in lines of at most so many characters."""
     text = f"\N{LEFT DOUBLE QUOTATION MARK}{case.text}\N{RIGHT DOUBLE QUOTATION MARK}\n"
     said = f"says {case.prediction}; explained: {case.target}, p = {case.probability:.3g}"
-    return (wrapped(text, 90) + "\n" if case.text and case.tokens else "") + said
+    return (wrapped(text, width) + "\n" if case.text and case.tokens else "") + literal(said)

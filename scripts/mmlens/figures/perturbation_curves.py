@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from .style import BASELINES, colours, label
+from .style import colours, label, legend_height, lines
 
 TITLES = {
     "positive": "positive:\nmost relevant removed first",
@@ -25,11 +25,11 @@ def perturbation_curves(curves, title, score="probability"):
     modalities = list(dict.fromkeys(curves["modality"]))
     tests.sort(key=lambda test: modalities.index(test[0]))
     methods = list(dict.fromkeys(curves["method"]))
-    palette = colours(methods)
+    palette, styles = colours(methods), lines(methods)
     figure, axes = plt.subplots(
         len(tests),
         2,
-        figsize=(8.5, 3.3 * len(tests)),
+        figsize=(8.5, max(3.3 * len(tests), legend_height(methods))),
         squeeze=False,
         sharex=True,
         sharey="row",
@@ -42,11 +42,10 @@ def perturbation_curves(curves, title, score="probability"):
             part = of_test[of_test["direction"] == direction]
             for method in methods:
                 line = part[part["method"] == method].sort_values("fraction")
-                style = "--" if method in BASELINES else "-"
                 axis.plot(
                     line["fraction"],
                     line[score],
-                    style,
+                    styles[method],
                     marker=".",
                     color=palette[method],
                     label=label(method),

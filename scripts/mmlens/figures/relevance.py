@@ -5,6 +5,7 @@ from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
 from ..datasets.images import open_rgb
+from .style import literal, shortened
 
 WORDS_PER_LINE = 21  # characters
 POSITIVE, SIGNED = "inferno", "coolwarm"
@@ -100,10 +101,11 @@ def write_words(axis, words, relevance):
     shades = word_colours(relevance) if relevance is not None else ["none"] * len(words)
     x, y = 0, 0.5
     for word, colour in zip(words, shades, strict=True):
+        word = shortened(word, WORDS_PER_LINE)
         if x and x + len(word) > WORDS_PER_LINE:
             x, y = 0, y + 1
         axis.text(
-            x, y, word, fontsize=5.2, family="monospace", va="center",
+            x, y, literal(word), fontsize=5.2, family="monospace", va="center",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
         x += len(word) + 1
@@ -120,12 +122,17 @@ def word_colours(relevance):
     return [colormaps["Reds"](0.7 * share) for share in shares]
 
 
+def bar_label(word):
+    """A word beside a bar."""
+    return literal(shortened(word, WORDS_PER_LINE))
+
+
 def bar_words(axis, words, relevance, most=40):
     """One bar per word from the top, red, or blue below 0; of many words those that matter most."""
     chosen = np.sort(np.argsort(-np.abs(relevance), kind="stable")[:most])
     values = np.asarray(relevance, float)[chosen]
     axis.barh(range(len(chosen)), values, color=np.where(values < 0, "C0", "C3"))
-    axis.set_yticks(range(len(chosen)), [words[k] for k in chosen], fontsize=6)
+    axis.set_yticks(range(len(chosen)), [bar_label(words[k]) for k in chosen], fontsize=6)
     axis.set_ylim(len(chosen) - 0.5, -0.5)
     axis.locator_params(axis="x", nbins=4)
     axis.tick_params(axis="x", labelsize=5)

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from .style import colours, label
+from .style import colours, label, legend_height, lines, remark
 
 TITLES = {
     "cascading": "from the head down\nto this block",
@@ -19,11 +19,13 @@ def randomisation_curves(means, title, measure="spearman_abs"):
     modalities = [m for m in ("image", "text") if m in set(shown["modality"])]
     methods = list(dict.fromkeys(shown["method"]))
     blocks = dict(zip(shown["step"].astype(int), shown["block"], strict=True))
-    palette = colours(methods)
+    if not methods:
+        return remark(title, ["not applicable: none of the methods applies to the model"])
+    palette, styles = colours(methods), lines(methods)
     figure, axes = plt.subplots(
         len(modalities),
         len(TITLES),
-        figsize=(9.5, 3.6 * len(modalities)),
+        figsize=(9.5, max(3.6 * len(modalities), legend_height(methods))),
         squeeze=False,
         sharex=True,
         sharey=True,
@@ -36,7 +38,12 @@ def randomisation_curves(means, title, measure="spearman_abs"):
                 line = part[part["method"] == method]
                 steps = line["step"].astype(int)
                 axis.plot(
-                    steps, line["value"], marker=".", color=palette[method], label=label(method)
+                    steps,
+                    line["value"],
+                    styles[method],
+                    marker=".",
+                    color=palette[method],
+                    label=label(method),
                 )
                 axis.fill_between(
                     steps,

@@ -33,14 +33,39 @@ def colours(names):
     return palette | {name: BASELINES[name] for name in names if name in BASELINES}
 
 
+def lines(names):
+    """{name: line style}: baselines are dashed; of more methods than colours can tell apart every
+    third one is drawn, dotted and dash-dotted."""
+    others = [name for name in names if name not in BASELINES]
+    styles = ("-",) if len(others) <= DISTINCT else ("-", ":", "-.")
+    return {name: styles[k % len(styles)] for k, name in enumerate(others)} | {
+        name: "--" for name in names if name in BASELINES
+    }
+
+
 def label(name):
     """A registry name as words."""
     return name.replace("_", " ")
 
 
+def literal(text):
+    """A text from data as matplotlib is to show it: dollar signs would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def shortened(text, most):
+    """A text of at most so many characters, cut with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def wrapped(text, width=24):
     """A title in lines of at most so many characters, so that it stays over its panel."""
-    return textwrap.fill(text, width)
+    return literal(textwrap.fill(text, width))
+
+
+def legend_height(names):
+    """Inches that a legend of these names beside the panels takes."""
+    return 0.4 + 0.17 * len(names)
 
 
 def panels(count, columns=3, width=3.2, height=2.7):

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import wrapped
+from .style import literal, wrapped
 
 
 def token_bars(tokens, values, title, xlabel="share of saliency"):
@@ -22,9 +22,6 @@ def token_bars(tokens, values, title, xlabel="share of saliency"):
 
 
 def shown(token):
-    """A token with its spaces and line ends visible, since they are part of it.
-
-    A dollar sign would begin a formula.
-    """
+    """A token with its spaces and line ends visible, since they are part of it."""
     visible = token.replace(" ", "\N{OPEN BOX}").replace("\n", "\\n").replace("\t", "\\t")
-    return visible.replace("$", r"\$")
+    return literal(visible)
