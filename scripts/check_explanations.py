@@ -34,6 +34,7 @@ with torch_device(params.device, params.torch_threads) as device:
             methods=methods,
             draws=1,
             batch_size=settings["batch_size"],
+            memory=settings["memory"],
             device=device,
             layers=settings["grad_cam_layers"].get(snakemake.wildcards.model),
             arguments=settings["arguments"],

@@ -63,6 +63,14 @@ def test_a_small_difference_on_every_sample_is_seen_whatever_their_spread():
     assert (table["clusters"] == COUNT // 2).all()
 
 
+def test_samples_of_constant_maps_are_counted_of_either_modality_where_both_go():
+    runs = perturbation(LEVELS, modalities=("image", "joint"))
+    found = compared(runs, flags="image constant").set_index(["modality", "method_a", "method_b"])
+    flagged = found.loc[(slice(None), "alike", "good"), "flagged"]
+    assert flagged.tolist() == [1] * 4
+    assert not found.loc[(slice(None), "alike", "random"), "flagged"].any()
+
+
 def test_what_is_good_in_a_deletion_is_bad_in_an_insertion():
     table = compared(perturbation(LEVELS).assign(procedure="insertion"))
     found = table.set_index(["direction", "method_a", "method_b"])["verdict"].sort_index()

@@ -171,7 +171,9 @@ def test_repeating_samples_within_clusters_does_not_narrow_an_interval():
 
 def test_interval_of_a_constant_is_that_constant_and_nan_is_ignored():
     assert mean_interval(np.full(40, 0.7), CLUSTERS, 100, 0) == pytest.approx((0.7, 0.7, 0.7))
-    assert mean_interval(np.arange(4.0), ["one"] * 4, 100, 0) == pytest.approx((1.5, 1.5, 1.5))
+    mean, *bounds = mean_interval(np.arange(4.0), ["one"] * 4, 100, 0)
+    assert mean == 1.5
+    assert np.isnan(bounds).all()  # there is nothing to resample
     assert interval([np.nan, *np.linspace(0, 1, 101)]) == pytest.approx((0.025, 0.975))
     assert np.isnan(interval([np.nan, np.nan])).all()
 

@@ -17,6 +17,7 @@ from training_data import new_model, write_data
 
 from mmlens.explanation import NotApplicableError
 from mmlens.explanation.explain import explain
+from mmlens.explanation.words import word_numbers
 from mmlens.models.inputs import EncodedSamples, InputSpec
 from mmlens.perturbation import OPERATORS
 from mmlens.perturbation.blocks import perturb_blocks
@@ -237,14 +238,14 @@ def test_pieces_are_counted_by_their_words():
     texts = ["pq r stu", "p-q", "", "w  w"]
     facts = {"sample_id": list("abcd"), "image": "", "label": 0, "text": texts}
     data = EncodedSamples(pd.DataFrame(facts), letters())
-    assert data.word_numbers(0) == [0, 0, 1, 2, 2, 2]
-    assert data.word_numbers(1) == [0, 1, 2]  # as the tokenizer takes them apart
-    assert data.word_numbers(2) == []
-    assert data.word_numbers(3) == [0, 1]
+    assert word_numbers(data, 0) == [0, 0, 1, 2, 2, 2]
+    assert word_numbers(data, 1) == [0, 1, 2]  # as the tokenizer takes them apart
+    assert word_numbers(data, 2) == []
+    assert word_numbers(data, 3) == [0, 1]
     whole = letters()
     whole.tokenizer.pre_tokenizer = None  # takes a text for one word; then spaces part words
     whole = EncodedSamples(pd.DataFrame(facts | {"text": ["pq", "p", "", "w"]}), whole)
-    assert whole.word_numbers(0) == [0, 0]
+    assert word_numbers(whole, 0) == [0, 0]
 
 
 def test_an_operator_that_does_not_apply_is_said_and_has_no_rows():

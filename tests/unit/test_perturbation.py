@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,14 @@ from mmlens.perturbation.curves import (
     tabulate_auc,
     tabulate_skill,
 )
-from mmlens.perturbation.engine import PUBLISHED_STEPS, Subsets, kept_count, perturb, removal_order
+from mmlens.perturbation.engine import (
+    PUBLISHED_STEPS,
+    Subsets,
+    Units,
+    kept_count,
+    perturb,
+    removal_order,
+)
 from mmlens.perturbation.judges import AnswerJudge, BinaryJudge
 
 torch.set_num_threads(1)
@@ -335,6 +343,26 @@ def test_the_pieces_of_a_word_go_together_but_not_in_the_published_protocol():
     options["words"] = {"a": [0, 1]}
     with pytest.raises(ValueError, match="found 4 relevances and 2 tokens of words, expected 4"):
         perturb(Additive(), tokens, attributions(maps), one_sample(), protocol="default", **options)
+
+
+def test_orders_that_say_nothing_of_words_do_not_follow_the_number_of_their_pieces():
+    groups, tokens = np.array([0, 0, 0, 1, 2, 3]), {"text": additive_tokens(np.zeros(6))}
+    units = Units(tokens, one_sample(), {"a": groups})
+
+    def first_removed(method, values):
+        row = SimpleNamespace(sample_id="a", method=method, text=values)
+        relevance = units.relevance(row, "text", groups)
+        return removal_order(relevance, "a", method)[-1]
+
+    rng = np.random.default_rng(0)
+    removed = [first_removed("random", rng.random(6)) for _ in range(2000)]
+    shares = np.bincount(removed, minlength=4) / len(removed)
+    np.testing.assert_allclose(shares, 0.25, atol=0.04)
+    assert first_removed("token_position", np.array([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])) == 0
+    row = SimpleNamespace(sample_id="a", method="relevance", text=np.full(6, 2.0))
+    assert units.relevance(row, "text", groups).tolist() == [0, 0, 0, 0]
+    row.text = np.array([1.0, 2, 3, 4, 5, 6])
+    assert units.relevance(row, "text", groups).tolist() == [6, 4, 5, 6]
 
 
 def test_words_and_patches_go_together_in_the_order_of_their_ranks():

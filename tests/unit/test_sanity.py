@@ -263,6 +263,27 @@ def test_without_methods_there_is_nothing_to_check(tmp_path):
     assert checked(example(tmp_path, "text_only"), [], ["stability"]).empty
 
 
+def test_where_no_method_applies_every_check_says_so(tmp_path):
+    data = encoded(tmp_path, TEXTS)
+    options = {"width": 8, "image_size": 48, "architecture": "resnet"}
+    model = build_model("image", options, data).eval()
+    settings = {**SETTINGS, "methods": ["rollout"], "checks": ["randomisation", "stability"]}
+
+    def explained(data, classes, methods):
+        options = {"methods": methods, "draws": 1, "batch_size": 2, "device": "cpu"}
+        return explain(model, data, classes, **options)
+
+    found = check_maps(model, data, torch.ones(3, dtype=torch.bool), explained, settings, "cpu")
+    assert found["check"].tolist() == settings["checks"]
+    assert set(found["note"]) == {"not applicable: none of the methods applies to the model"}
+
+
+def test_without_records_the_table_is_empty():
+    samples = pd.DataFrame({"sample_id": [], "cluster_id": []})
+    records = pd.DataFrame(columns=["model", "seed", "check"])
+    assert tabulate_sanity(records, samples, resamples=10, seed=0).empty
+
+
 def test_the_table_counts_what_is_undefined_and_says_what_does_not_apply():
     samples = pd.DataFrame({"sample_id": list("abcd"), "cluster_id": list("xxyz"), "label": 1})
     blank = {"check": "stability", "method": "m", "step": "", "block": "", "modality": "image"}

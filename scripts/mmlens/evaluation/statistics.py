@@ -37,11 +37,14 @@ def mean_interval(values, clusters, resamples, seed):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
     values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
+    low and high are NaN for fewer than two clusters.
     """
     values = np.asarray(values, float)
     weights = bootstrap_weights(clusters, resamples, seed)
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    if len(set(clusters)) < 2:  # every resample is the sample itself
+        low, high = (np.full_like(bound, np.nan) for bound in (low, high))
     return values.mean(0), low, high
 
 

@@ -7,7 +7,7 @@ from ..files import seed_from
 from . import register_method
 
 
-@register_method("random", class_specific=False)
+@register_method("random", class_specific=False, pieces="first")
 def random(capture, draw=0):
     """Uniform random relevance, keyed by sample and draw. Returns {modality: (B, N)}."""
     relevance = {}
@@ -21,7 +21,7 @@ def random(capture, draw=0):
     return relevance
 
 
-@register_method("centre_prior", class_specific=False)
+@register_method("centre_prior", class_specific=False, pieces="first")
 def centre_prior(capture):
     """Closeness to the centre: of the image for patches and regions, of the text for words.
 

@@ -23,7 +23,7 @@ def patch_variance(capture):
     return relevance
 
 
-@register_method("token_position", class_specific=False)
+@register_method("token_position", class_specific=False, pieces="first")
 def token_position(capture):
     """The order of words and patches: 1 for the first, falling linearly to 1 / n for the last.
 

@@ -215,22 +215,6 @@ class EncodedSamples:
                 shown = end
         return [text[start:end] for start, end in spans], spans
 
-    def word_numbers(self, row):
-        """The word, counted from 0, that each of a row's `words` is a piece of: list of int.
-
-        Pieces are of one word if the tokenizer took them from one and no space is between them;
-        some tokenizers take the whole text for one word.
-        """
-        encoding, (_, spans) = self.encodings[row], self.words(row)
-        special = encoding.special_tokens_mask
-        taken = [w for w, s in zip(encoding.word_ids, special, strict=True) if not s]
-        numbers, number = [], -1
-        for k, word in enumerate(taken):
-            if k == 0 or word != taken[k - 1] or spans[k][0] > spans[k - 1][1]:
-                number += 1
-            numbers.append(number)
-        return numbers
-
 
 def encode(texts, spec):
     """Encodings of texts, unpadded, cut to spec.max_length; says how many were cut."""

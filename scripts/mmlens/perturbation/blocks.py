@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from ..explanation.words import word_numbers
 from .engine import perturb
 from .shards import join_shards
 
@@ -31,7 +32,7 @@ def perturb_blocks(model, data, attributions, sources, *, block, device, words=T
         with torch.no_grad():
             tokens = model.embed(inputs.batch)
         numbers = {
-            sample_id: data.word_numbers(row)
+            sample_id: word_numbers(data, row)
             for sample_id, row in zip(samples["sample_id"], rows.tolist(), strict=True)
         }
         maps = attributions[attributions["sample_id"].isin(samples["sample_id"])]

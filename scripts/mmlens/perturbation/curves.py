@@ -12,6 +12,8 @@ KEYS = ["method", "modality", "direction", "operator", "procedure", "protocol"]
 AREAS = ["auc", "auc_low", "auc_high", "n", "flagged"]
 SKILLS = ["score", "subset", "difference", "difference_low", "difference_high"]
 SKILLS += ["skill", "skill_low", "skill_high", "n"]
+# Texts of fewer words are a subset of their own: of two words one is half of the text.
+SHORT = 4
 
 
 def area_under_curve(fractions, scores):
@@ -52,14 +54,18 @@ def area_parts(perturbation, attributions, samples, keys):
         own = attributions[
             (attributions["model"] == model) & (attributions["seed"] == training_seed)
         ]
-        target = own.drop_duplicates("sample_id").set_index("sample_id")["target"]
+        facts = own.drop_duplicates("sample_id").set_index("sample_id")
+        words = facts["words"].map(lambda numbers: len(set(numbers)))
         areas = sample_areas(runs).join(samples.set_index("sample_id"), on="sample_id")
         for values, part in areas.groupby(keys, sort=False, observed=True):
             named = dict(zip(keys, values, strict=True))
             part = part.assign(flagged=is_flagged(part, own))
-            prediction = part["sample_id"].map(target)
+            prediction = part["sample_id"].map(facts["target"])
             named |= {"model": model, "seed": training_seed}
-            for subset, mask in prediction_subsets(part, prediction):
+            subsets = list(prediction_subsets(part, prediction))
+            if named["modality"] == "text":
+                subsets.append(("short_text", part["sample_id"].map(words) < SHORT))
+            for subset, mask in subsets:
                 if mask.any():
                     yield named | {"subset": subset}, part[mask]
 
@@ -69,11 +75,16 @@ def is_flagged(areas, attributions):
     flagged = pd.Series(False, areas.index)
     for method, modality in set(zip(areas["method"], areas["modality"], strict=True)):
         maps = attributions[attributions["method"] == method]
-        wanted = "image constant|text constant" if modality == "joint" else f"{modality} constant"
-        constant = maps.loc[maps["flags"].str.contains(wanted), "sample_id"]
+        constant = maps.loc[constant_maps(maps, modality), "sample_id"]
         chosen = (areas["method"] == method) & (areas["modality"] == modality)
         flagged |= chosen & areas["sample_id"].isin(constant)
     return flagged
+
+
+def constant_maps(attributions, modality):
+    """Which rows of attributions have a constant map; of "joint", of either modality."""
+    wanted = "image constant|text constant" if modality == "joint" else f"{modality} constant"
+    return attributions["flags"].str.contains(wanted)
 
 
 def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..explanation import NotApplicableError
+from ..explanation import METHODS, NotApplicableError
 from ..files import seed_from
 from . import OPERATORS
 from .curves import KEYS, SCORES
@@ -100,12 +100,21 @@ class Units:
         return groups
 
     def relevance(self, row, modality, groups):
-        """Relevance of every unit: the sum of its tokens'."""
+        """Relevance of every unit: the sum of its tokens'.
+
+        Of methods that say where a token stands, or nothing, that of its first token: a word of
+        many pieces would rank high by their number alone. So would it by a constant map, whose
+        sums are left at 0.
+        """
         if modality == "joint":
             image = np.asarray(row.image, float)
             words = self.relevance(row, "text", groups[len(image) :] - len(image))
             return joint_relevance(image, words, row.sample_id, row.method)
-        return np.bincount(groups, weights=getattr(row, modality)) if len(groups) else np.zeros(0)
+        values = np.asarray(getattr(row, modality), float)
+        if METHODS.attribute(row.method, "pieces", "sum") == "first":
+            return values[np.unique(groups, return_index=True)[1]]
+        constant = len(values) > 0 and np.ptp(values) == 0
+        return np.bincount(groups, weights=np.zeros(len(values)) if constant else values)
 
 
 class Subsets:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.paired import bca_interval, holm, sign_flip_p
-from .curves import KEYS, sample_areas
+from .curves import KEYS, constant_maps, sample_areas
 
 FAMILY = [key for key in KEYS if key not in ("method", "modality")]
 GIVEN = ["model", "seed", *FAMILY, "score"]  # what all rows of a family share
@@ -121,8 +121,8 @@ def wide(areas, score):
 
 
 def flagged_samples(attributions, modality):
-    """{method: set of sample_ids whose map of a modality is constant}."""
-    constant = attributions["flags"].str.contains(f"{modality} constant", regex=False)
+    """{method: set of sample_ids whose map of a modality is constant}, see `constant_maps`."""
+    constant = constant_maps(attributions, modality)
     return attributions[constant].groupby("method")["sample_id"].agg(set).to_dict()
 
 

@@ -102,6 +102,9 @@ def check_maps(model, data, predicted, explained, settings, device):
     if not methods:
         return records([])
     before = explained(data, predicted, methods)
+    if before.empty:
+        why = "none of the methods applies to the model"
+        return pd.concat([not_applicable(name, why) for name in settings["checks"]])
     again = partial(explained, data, predicted, methods)
     checks = {
         "randomisation": lambda: randomisation(model, data, before, again, settings, device),

@@ -32,7 +32,8 @@ def tabulate_sanity(records, samples, *, resamples, seed):
         own = [mean_values(runs, samples, resamples, seed)]
         own.append(additive_gaps(runs[runs["check"] == "emap"], samples, resamples, seed))
         rows.append(pd.concat(own).assign(model=keys[0], seed=keys[1]))
-    table = pd.concat(rows)[["model", "seed", *KEYS, *VALUES]]
+    columns = ["model", "seed", *KEYS, *VALUES]
+    table = pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
     # What is empty has no types to keep.
     return table.astype({**dict.fromkeys(VALUES[:3], float), **dict.fromkeys(VALUES[3:], int)})
 
