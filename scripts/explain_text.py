@@ -46,11 +46,19 @@ def explained(options):
 
     Of a generator the A tokens are those that it wrote, of a classifier all of the text.
     """
-    names = AutoConfig.from_pretrained(options.model).architectures or [""]
-    classifies = names[0].endswith("ForSequenceClassification")
+    (name,) = AutoConfig.from_pretrained(options.model).architectures or ["unknown"]
+    classifies = name.endswith("ForSequenceClassification")
+    if not classifies and not name.endswith(("ForCausalLM", "LMHeadModel")):
+        raise ValueError(
+            f"{options.model}: found weights of {name}, expected those of a model with a head: "
+            "...ForCausalLM, ...LMHeadModel or ...ForSequenceClassification"
+        )
     kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     # Small gradients would be 0 in half precision.
-    model = kind.from_pretrained(options.model, dtype="float32").to(options.device).eval()
+    model, found = kind.from_pretrained(options.model, dtype="float32", output_loading_info=True)
+    if fresh := {*found["missing_keys"], *found["mismatched_keys"]}:
+        raise ValueError(f"{options.model}: lacks {', '.join(sorted(map(str, fresh)))}")
+    model = model.to(options.device).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     if classifies:
         saliency = classification_saliency(model, tokenizer, options.text, options.target)

@@ -12,7 +12,7 @@ from .datasets.images import open_rgb
 from .explanation import METHODS, NotApplicableError
 from .explanation.attention import layer_attention
 from .explanation.capture import capture
-from .explanation.explain import image_boxes, method_maps, relevance_of
+from .explanation.explain import image_boxes, method_maps, needs_of, relevance_of
 from .explanation.maps import Maps
 from .explanation.words import merge_pieces
 from .files import write_json
@@ -146,7 +146,8 @@ def explain_case(
     ValueError if an input is missing, or a name or target is unknown; DataError about the folder.
     """
     methods = [method] if isinstance(method, str) else list(dict.fromkeys(method))
-    for name in (*methods, *(arguments or {})):
+    arguments = arguments or {}
+    for name in (*methods, *arguments):
         METHODS.check(name)
     if not isinstance(model, LoadedModel):
         model = open_model(model, architecture, model_arguments, device)
@@ -162,14 +163,13 @@ def explain_case(
         [sample_id],
         torch.tensor([chosen if logits.ndim else chosen == 1], device=model.device),
         target_layer,
-        readouts=any(METHODS.attribute(name, "readouts", False) for name in methods),
-        heads=True,
+        **needs_of(methods, arguments),
     )
     boxes = image_boxes(seen, data, row)
     rows, missing = {}, {}
     for name in methods:
         try:
-            found = method_maps(name, seen, **(arguments or {}).get(name, {}))
+            found = method_maps(name, seen, arguments)
             rows[name] = relevance_of(seen, data, found, boxes, 0, 0)
         except NotApplicableError as reason:
             missing[name] = str(reason)

@@ -85,7 +85,7 @@ def test_every_method_gives_a_map_that_means_something_or_says_why_not(name, tmp
     missing = set()
     for method in METHODS.names():
         try:
-            first, second = (method_maps(method, each, **QUICK.get(method, {})) for each in seen)
+            first, second = (method_maps(method, each, QUICK) for each in seen)
         except NotApplicableError:
             missing.add(method)
             continue
@@ -109,9 +109,37 @@ def test_a_method_that_returns_less_than_the_model_reads_is_an_error():
     METHODS.declared["half"] = (__name__, {})
     try:
         with pytest.raises(ValueError, match=r"method half: returned .*, expected"):
-            method_maps("half", captured(make_model("clip_scratch")))
+            method_maps("half", captured(make_model("clip_scratch")), {})
     finally:
         del METHODS.declared["half"], METHODS.entries["half"]
+
+
+def test_maps_without_an_order_are_an_error():
+    @register_method("undefined", class_specific=False)
+    def undefined(capture):
+        maps = {m: c.double() for m, c in capture.layout.content.items()}
+        maps["image"][1, 3] = torch.nan
+        return maps
+
+    METHODS.declared["undefined"] = (__name__, {})
+    try:
+        with pytest.raises(ValueError, match=r"image of 1 of 5 samples, .* not finite"):
+            method_maps("undefined", captured(make_model("clip_scratch")), {})
+    finally:
+        del METHODS.declared["undefined"], METHODS.entries["undefined"]
+
+
+def test_the_reverse_of_a_method_is_that_of_the_method_as_the_run_has_it():
+    seen = captured(make_model("vilbert_scratch"))
+    arguments = {"relevance": {"preset": "published"}, "dsmi": {"sign": "minority"}}
+    for name, own in (("relevance", {}), ("dsmi", {"method": "dsmi"})):
+        given = {**arguments, "reversed": own}
+        found, expected = (method_maps(n, seen, given) for n in ("reversed", name))
+        assert found.flags == expected.flags
+        for modality, values in expected.items():
+            assert torch.equal(found[modality], -values)
+    changed = method_maps("reversed", seen, {})
+    assert not torch.equal(changed["text"], method_maps("reversed", seen, arguments)["text"])
 
 
 def test_half_a_model_is_no_reason_for_a_map_of_zeros():
@@ -121,7 +149,7 @@ def test_half_a_model_is_no_reason_for_a_map_of_zeros():
     half = replace(half, layers={"text": seen.layers["text"], "image": []})
     for method in ATTENTION | SPECTRAL | {"grad_cam"}:
         with pytest.raises(NotApplicableError, match="image"):
-            method_maps(method, half)
+            method_maps(method, half, {})
 
 
 def test_raw_attention_of_any_layer_and_head():

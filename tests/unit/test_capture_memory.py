@@ -1,5 +1,7 @@
 """The estimate of what a capture takes, by which samples are divided among captures."""
 
+import gc
+
 import pytest
 import torch
 from stock_checkpoints import save_clip, save_vilt
@@ -28,6 +30,20 @@ def test_the_estimate_grows_with_samples_and_holds_all_maps(loaded):
     heads = 2  # of all layers of the small checkpoints
     maps = sum(found.attention.nbytes * heads for found in seen.maps)
     assert alone > 2 * maps
+
+
+def test_an_estimate_leaves_nothing_behind(loaded):
+    model, data = loaded
+    batch = data.batch(torch.tensor([1]))
+
+    def tensors():
+        gc.collect()
+        return sum(isinstance(found, torch.Tensor) for found in gc.get_objects())
+
+    capture_bytes(model, batch)
+    before = tensors()
+    capture_bytes(model, batch)
+    assert tensors() == before
 
 
 def test_captures_are_as_large_as_fit_and_never_empty(loaded):

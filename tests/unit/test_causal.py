@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from conftest import ROOT
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from unimodal_checkpoints import PLACES, save_text
@@ -218,3 +219,17 @@ def test_the_command_explains_a_class_and_refuses_one_that_is_not_there(tmp_path
     assert refused.returncode == 1
     assert "target: found 7, expected 0 to 1" in refused.stderr
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("network", ["AutoModel", "AutoModelForMaskedLM"])
+def test_the_command_refuses_weights_without_the_head_it_needs(tmp_path, network):
+    loaded(tmp_path / "bert", "bert", getattr(transformers, network))
+    refused = explained_by_the_command(tmp_path / "bert", tmp_path / "no")
+    assert refused.returncode == 1
+    assert "expected those of a model with a head" in refused.stderr
+
+
+def test_a_model_that_keeps_no_past_generates_nothing(tmp_path):
+    model, tokenizer = loaded(tmp_path / "bert", "bert", transformers.AutoModelForMaskedLM)
+    with pytest.raises(ValueError, match="keeps no past"):
+        generate(model, tokenizer, PROMPT, 2)

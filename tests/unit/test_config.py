@@ -396,3 +396,9 @@ def test_tracking_is_off_and_has_a_database_by_default():
     assert (tracking["mlflow"], tracking["uri"]) == (False, "sqlite:///results/mlflow.db")
     for uri in ("sqlite:////data/x.db", "postgresql+psycopg2://host/name", "https://host:5000"):
         complete_config(config_with(tracking={"mlflow": True, "uri": uri}), SCHEMA)
+
+
+def test_insertion_needs_the_deletion_that_it_is_computed_from():
+    config = config_with(perturbation={"procedures": ["insertion"]})
+    (problem,) = problems_of(config)
+    assert problem.startswith("perturbation.procedures: found insertion alone")

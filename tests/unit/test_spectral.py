@@ -251,6 +251,20 @@ READ_OUT = {
 }
 
 
+@pytest.mark.parametrize("name", ["meter", "vilbert_scratch"])
+def test_of_streams_that_read_each_other_only_the_readout_of_the_own_one_counts(name):
+    """Each is read at its first token; what the others went on to read of it is not its readout."""
+    read_out = [m for m in captured(make_model(name)).maps
+                if m.layer_sensitivity is not m.sensitivity]  # fmt: skip
+    assert read_out
+    last = {}  # after the last map of a stream's layer nothing mixes its tokens
+    for m in read_out:
+        last[m.query] = m
+    for m in last.values():
+        assert m.layer_sensitivity[:, 0].abs().sum() > 0
+        assert (m.layer_sensitivity[:, 1:] == 0).all()
+
+
 @pytest.mark.parametrize("name", READ_OUT)
 def test_maps_of_layers_that_the_classifier_can_read_have_a_readout_of_their_own(name):
     model = make_model(name)

@@ -123,8 +123,10 @@ def capture(
     layers = informed_layers(model, every_layer)
     watched = [edge.module for step in announced for edge in step] + list(modules.values())
     watched += [module for of_stream in every_layer.values() for _, module in of_stream]
+    # A named layer may lie before the tokens, where frozen weights leave no other way back.
+    traced = pixels or bool(grad_cam_layers)
     with torch.enable_grad(), eager_attention(model), recorded(watched) as outputs:
-        batch = replace(batch, image=batch.image.detach().requires_grad_(pixels))
+        batch = replace(batch, image=batch.image.detach().requires_grad_(traced))
         tokens = model.embed(batch)
         for part in tokens.values():
             if not part.values.requires_grad:

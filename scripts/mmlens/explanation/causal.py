@@ -56,6 +56,11 @@ def generate(model, tokenizer, prompt, max_new_tokens):
     with torch.no_grad():
         for _ in range(max_new_tokens):
             out = model(input_ids=given, past_key_values=past, use_cache=True)
+            if out.get("past_key_values") is None:
+                raise ValueError(
+                    f"{type(model).__name__} keeps no past of what it read, as models that "
+                    "generate do; expected an AutoModelForCausalLM"
+                )
             given, past = out.logits[:, -1:].argmax(-1), out.past_key_values
             written = torch.cat([written, given], 1)
             if int(given) in ends:
@@ -228,7 +233,7 @@ def attention_maps(model, ids):
             f"attention of {type(model).__name__}: found {found}, expected "
             f"{model.config.num_hidden_layers} maps (1, heads, tokens, tokens)"
         )
-    return torch.cat(maps)
+    return torch.cat(maps).float()
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from .maps import Maps
 from .memory import captured_together
 from .words import word_numbers
 
+COLUMNS = ["sample_id", "method", "draw", "target", "image", "grid_rows", "grid_columns", "boxes"]
+COLUMNS += ["tokens", "text", "words", "flags", "facts"]
+
 
 def explain(
     model,
@@ -55,14 +58,7 @@ def explain(
     Parquet file keeps, is {method: why}.
     """
     records, missing, arguments = [], {}, arguments or {}
-    # Methods that are a function of another one's maps name it as their argument.
-    own = [arguments.get(name, {}) for name in methods]
-    called = [*methods, *(options["method"] for options in own if "method" in options)]
-    asked = {
-        what: any(METHODS.attribute(name, what, False) for name in called)
-        for what in ("readouts", "pixels")
-    }
-    asked["heads"] = any(options.get("head") is not None for options in own)
+    asked = needs_of(methods, arguments)
     for chosen in captured_together(model, data, batch_size, memory, device):
         target = predicted[chosen].to(device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
@@ -70,9 +66,8 @@ def explain(
         boxes = image_boxes(seen, data, chosen)
         for name in methods:
             for draw in range(draws if name == "random" else 1):
-                options = {"draw": draw} if name == "random" else arguments.get(name, {})
                 try:
-                    found = method_maps(name, seen, **options)
+                    found = method_maps(name, seen, arguments, draw)
                 except NotApplicableError as reason:
                     missing[name] = str(reason)
                     break
@@ -82,21 +77,42 @@ def explain(
                     | relevance_of(seen, data, found, boxes, k, row)
                     for k, row in enumerate(chosen.tolist())
                 ]
-    frame = pd.DataFrame([record for record in records if record["method"] not in missing])
+    kept = [record for record in records if record["method"] not in missing]
+    frame = pd.DataFrame(kept, columns=COLUMNS)
     frame.attrs["not_applicable"] = missing
     return frame
 
 
-def method_maps(name, seen, **options):
+def needs_of(methods, arguments):
+    """Keyword arguments of `capture`: what these methods ask it to keep.
+
+    arguments : {method: its keyword arguments}
+    """
+    # Methods that are a function of another one's maps may name it as their argument.
+    named = [arguments.get(name, {}).get("method") for name in methods]
+    called = [*methods, *(name for name in named if name is not None)]
+    needs = {
+        what: any(METHODS.attribute(name, what, False) for name in called)
+        for what in ("readouts", "pixels")
+    }
+    heads = any(arguments.get(name, {}).get("head") is not None for name in called)
+    return {**needs, "heads": heads}
+
+
+def method_maps(name, seen, arguments, draw=0):
     """Maps of a method: those that it returns, checked, and 0 at special and padding tokens.
 
-    name : of the registry; seen : Capture; options : arguments of the method
+    name : of the registry; seen : Capture; arguments : {method: its keyword arguments}
+    draw : number of a random order
 
     Raises
     ------
-    NotApplicableError, as the method does; ValueError if it does not return one number for every
-    token of every modality that the model reads.
+    NotApplicableError, as the method does; ValueError if it does not return one finite number for
+    every token of every modality that the model reads.
     """
+    options = {"draw": draw} if name == "random" else dict(arguments.get(name, {}))
+    if METHODS.attribute(name, "of_another", False):
+        options["arguments"] = arguments
     found = METHODS.get(name)(seen, **options)
     shapes = {m: tuple(values.shape) for m, values in found.items()}
     expected = {m: tuple(content.shape) for m, content in seen.layout.content.items()}
@@ -106,6 +122,15 @@ def method_maps(name, seen, **options):
             "and padding ones included; raise NotApplicableError where it has no map of a modality"
         )
     shown = {m: torch.where(content, found[m], 0) for m, content in seen.layout.content.items()}
+    for modality, values in shown.items():
+        undefined = ~values.isfinite().all(1)
+        if undefined.any():
+            first = seen.sample_ids[int(undefined.nonzero()[0])]
+            raise ValueError(
+                f"method {name}: {modality} of {int(undefined.sum())} of {len(values)} samples, "
+                f"the first {first}: found numbers that are not finite, which have no order; are "
+                "those of the model? Else raise NotApplicableError, or return 0 there"
+            )
     own = found if isinstance(found, Maps) else Maps()
     return Maps(shown, own.flags, own.facts)
 

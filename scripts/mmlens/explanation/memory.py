@@ -36,7 +36,8 @@ def capture_bytes(model, batch):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Itself it would hold the graph that holds it, where an operation keeps its output.
+        return tensor.detach()
 
     edges = [edge for step in steps_of(model) for edge in step]
     with (

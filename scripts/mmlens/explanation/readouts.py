@@ -30,7 +30,9 @@ def layer_gradients(model, tokens, layers, maps, outputs, score):
         own = [module for _, module in layers[stream]]
         within = maps_within(model, own, [edge for edge in maps if edge.query == stream])
         for module, edges in zip(own[:-1], within, strict=False):
-            with standing_in({**outputs, own[-1]: outputs[module]}):
+            # Else a stream that reads this one would carry its gradient on.
+            ended = {other: detached(output) for other, output in outputs.items()}
+            with standing_in({**ended, own[-1]: outputs[module]}):
                 readout = score(model(tokens)).sum()
             wanted = [maps[edge] for edge in edges]
             parts = torch.autograd.grad(readout, wanted, retain_graph=True, materialize_grads=True)
@@ -62,6 +64,13 @@ def maps_within(model, modules, edges):
         elif edge.query != edge.key:
             waiting.append(edge)
     return within
+
+
+def detached(output):
+    """A module's output, a tensor or a tuple with some, without its graph."""
+    if isinstance(output, tuple):
+        return tuple(detached(part) for part in output)
+    return output.detach() if isinstance(output, torch.Tensor) else output
 
 
 @contextmanager
