@@ -170,6 +170,11 @@ def check_values(config):
             f"model.width: found {model['width']}, expected a multiple of model.heads "
             f"({model['heads']})"
         )
+    if "deletion" not in config["perturbation"]["procedures"]:
+        problems.append(
+            "perturbation.procedures: found insertion alone, expected deletion too, which it is "
+            "computed from and which figures and report show"
+        )
     steps = config["perturbation"]["steps"]
     if steps != sorted(steps) or steps[0] != 0 or steps[-1] != 1:
         problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")

@@ -45,10 +45,10 @@ def weights_files(*values):
 
 
 def model_weights(wildcards):
-    """What a model starts from, beside the stem: weights, and a tokenizer of their own."""
+    """What a model starts from, beside the stem: weights, a tokenizer and answers of their own."""
     variant = config["variants"][wildcards.model]
-    values = (variant["weights"], variant["arguments"].get("tokenizer"))
-    return weights_files(*(value for value in values if value is not None))
+    values = (variant["weights"], *map(variant["arguments"].get, ("tokenizer", "answers")))
+    return weights_files(*(value for value in values if isinstance(value, str)))
 
 
 def fetched_weights():
@@ -143,13 +143,13 @@ def extractor_tables(wildcards):
 
 
 def extractor_weights(wildcards):
-    """Weights of an extractor: those that this run makes, or what its settings name."""
+    """Weights of an extractor, or its table: those that this run makes, or its settings name."""
     if EXTRACTORS.attribute(wildcards.extractor, "stem", False):
         return stem_weights(wildcards)
-    value = config["features"]["settings"].get(wildcards.extractor, {}).get("weights")
-    # Otherwise it is a name of the hub, which the extractor asks itself.
-    is_known = value is not None and (value in config["weights"] or Path(value).exists())
-    return weights_files(value) if is_known else []
+    named = config["features"]["settings"].get(wildcards.extractor, {})
+    values = [named[key] for key in ("weights", "table") if named.get(key) is not None]
+    # What is neither is a name of the hub, which the extractor asks itself.
+    return weights_files(*(v for v in values if v in config["weights"] or Path(v).exists()))
 
 
 def cache_settings(wildcards):
