@@ -16,8 +16,8 @@ work on the machine would count, and `--threads 1` keeps waiting threads out of 
 that of a process of its own for each side; that of the baseline is of one method on one sample, and
 `start_mb` were there before.
 
-`agreement` is the share of answers of all steps that are those of the baseline, `answers` the mean
-number of different ones per sample. `floor_seconds` is what the least of operations that give the
+`agreement` is the share of answers of all steps that are those of the baseline, `agreement_of` that
+of each method, `answers` the mean number of different ones per sample. `floor_seconds` is what the least of operations that give the
 same answers would take at the machine's best rate of matrix products in single precision, measured
 in the same run (`operations`), and `floor_share` what of the library's time that is. Rows of
 "bfloat16" are with `perturbation.precision: bfloat16`; `perturbation_ratio` is how much less time
@@ -278,6 +278,9 @@ def measure(name, options, rate):
         found = answers if precision == "float32" else case.answers(precision)[0]
         ours = [e + p for e, p in zip(explaining, perturbing[precision], strict=True)]
         facts = {"agreement": share_equal(found, expected), "start_mb": start}
+        facts["agreement_of"] = {
+            method: share_equal(found, part) for method, part in expected.groupby(level=1)
+        }
         if precision == "float32":
             facts |= {
                 "peak_mb": peak,
