@@ -17,12 +17,13 @@ that of a process of its own for each side; that of the baseline is of one metho
 `start_mb` were there before.
 
 `agreement` is the share of answers of all steps that are those of the baseline, `agreement_of` that
-of each method, `answers` the mean number of different ones per sample. `floor_seconds` is what the least of operations that give the
-same answers would take at the machine's best rate of matrix products in single precision, measured
-in the same run (`operations`), and `floor_share` what of the library's time that is. Rows of
-"bfloat16" are with `perturbation.precision: bfloat16`; `perturbation_ratio` is how much less time
-the tests take then, `same_answers` the share of answers that do not change. Rows of "scaling" have
-no baseline: their ratio is the time per sample with the fewest samples over their own.
+of each method, `answers` the mean number of different ones per sample. `floor_seconds` is what the
+least of operations that give the same answers would take at the machine's best rate of matrix
+products in single precision, measured in the same run (`operations`), and `floor_share` what of the
+library's time that is. Rows of "bfloat16" are with `perturbation.precision: bfloat16`;
+`perturbation_ratio` is how much less time the tests take then, `same_answers` the share of answers
+that do not change. Rows of "scaling" have no baseline: their ratio is the time per sample with the
+fewest samples over their own.
 """
 
 import argparse

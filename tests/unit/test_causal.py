@@ -231,5 +231,5 @@ def test_the_command_refuses_weights_without_the_head_it_needs(tmp_path, network
 
 def test_a_model_that_keeps_no_past_generates_nothing(tmp_path):
     model, tokenizer = loaded(tmp_path / "bert", "bert", transformers.AutoModelForMaskedLM)
-    with pytest.raises(ValueError, match="keeps no past"):
+    with pytest.raises(ValueError, match="does not generate"):
         generate(model, tokenizer, PROMPT, 2)

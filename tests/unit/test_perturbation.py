@@ -298,7 +298,7 @@ def test_tables_hold_the_areas_of_the_mean_curves(real):
     frame = perturbed(real, 500).assign(model="m", seed=0)
     target = maps["sample_id"].map(dict(zip("abcdef", [0, 0, 1] * 2, strict=True)))
     flags = np.where((maps["sample_id"] == "b") & (maps["method"] == "random"), "text constant", "")
-    known = maps.assign(model="m", seed=0, target=target, flags=flags)
+    known = maps.assign(model="m", seed=0, target=target, flags=flags, words=[range(4)] * len(maps))
     table = tabulate_auc(frame, known, samples, resamples=50, seed=0)
     assert table["operator"].unique().tolist() == ["token_drop"]
     curves = mean_curves(frame, samples, resamples=50, seed=0)
@@ -391,7 +391,7 @@ def test_skill_is_measured_from_the_random_order_on_the_same_samples(real):
     _, _, maps, samples = real
     samples = samples.assign(cluster_id=["x", "x", "y", "y", "z", "z"])
     frame = perturbed(real, 500).assign(model="m", seed=0)
-    known = maps.assign(model="m", seed=0, target=1, flags="")
+    known = maps.assign(model="m", seed=0, target=1, flags="", words=[range(4)] * len(maps))
     options = {"resamples": 50, "seed": 0}
     areas = tabulate_auc(frame, known, samples, **options)
     skill = tabulate_skill(frame, known, samples, **options)

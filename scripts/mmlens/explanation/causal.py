@@ -50,6 +50,12 @@ def generate(model, tokenizer, prompt, max_new_tokens):
             f"prompt: found {ids.shape[1]} tokens and max_new_tokens {max_new_tokens}, expected at "
             f"most {places} together, the places of the model; shorten one of them"
         )
+    problem = (
+        f"{type(model).__name__} does not generate: it reads texts in both directions; expected an "
+        "AutoModelForCausalLM"
+    )
+    if not model.can_generate():
+        raise ValueError(problem)
     ends = getattr(model.generation_config, "eos_token_id", None)
     ends = set(ends) if isinstance(ends, list) else {ends}
     written, given, past = ids, ids, None
@@ -57,10 +63,7 @@ def generate(model, tokenizer, prompt, max_new_tokens):
         for _ in range(max_new_tokens):
             out = model(input_ids=given, past_key_values=past, use_cache=True)
             if out.get("past_key_values") is None:
-                raise ValueError(
-                    f"{type(model).__name__} keeps no past of what it read, as models that "
-                    "generate do; expected an AutoModelForCausalLM"
-                )
+                raise ValueError(problem)
             given, past = out.logits[:, -1:].argmax(-1), out.past_key_values
             written = torch.cat([written, given], 1)
             if int(given) in ends:
@@ -233,7 +236,8 @@ def attention_maps(model, ids):
             f"attention of {type(model).__name__}: found {found}, expected "
             f"{model.config.num_hidden_layers} maps (1, heads, tokens, tokens)"
         )
-    return torch.cat(maps).float()
+    maps = torch.cat(maps)
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))  # numpy has no bfloat16
 
 
 @contextmanager

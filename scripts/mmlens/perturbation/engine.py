@@ -23,6 +23,10 @@ from .operators import TokenDrop, build_operator
 
 PUBLISHED_STEPS = (0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
 DIRECTIONS = ("positive", "negative")
+# Methods by whose maps a word has the relevance of its first piece.
+OF_FIRST_PIECE = {
+    name for name in METHODS.names() if METHODS.attribute(name, "pieces", "") == "first"
+}
 
 
 def kept_count(n, fraction, protocol):
@@ -111,7 +115,7 @@ class Units:
             words = self.relevance(row, "text", groups[len(image) :] - len(image))
             return joint_relevance(image, words, row.sample_id, row.method)
         values = np.asarray(getattr(row, modality), float)
-        if METHODS.attribute(row.method, "pieces", "sum") == "first":
+        if row.method in OF_FIRST_PIECE:
             return values[np.unique(groups, return_index=True)[1]]
         constant = len(values) > 0 and np.ptp(values) == 0
         return np.bincount(groups, weights=np.zeros(len(values)) if constant else values)

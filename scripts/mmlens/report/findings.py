@@ -152,6 +152,6 @@ def reason(pair, own, random, is_chance):
     better = [s for s in classes if own.loc[s, "auc_high"] < random.loc[s, "auc_low"]]
     if better and len(better) < len(classes):
         names = " and ".join(name.removeprefix("pred_") for name in better)
-        return f"its interval lies below random's for samples predicted {names} only"
+        return f"an interval below random's for samples predicted {names} only"
     side = "below" if pair["difference"] < 0 else "above"
     return f"{points} {side} random's, p = {pair['p_holm']:.2g} after Holm (n = {pair['n']})"
