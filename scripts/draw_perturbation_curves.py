@@ -13,7 +13,7 @@ perturbation = read_parts(snakemake.input.perturbation, seed=snakemake.params.se
 samples = read_samples(snakemake.input.samples)
 curves = mean_curves(perturbation, samples, **snakemake.params.statistics)
 count = perturbation["sample_id"].nunique()
-title = (
-    f"{label(snakemake.wildcards.model)}, {count} samples, {len(snakemake.params.seeds)} seed(s)"
-)
+seeds = len(snakemake.params.seeds)
+runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
+title = f"{label(snakemake.wildcards.model)}, {count} samples, {runs}"
 save(perturbation_curves(curves, title), snakemake.output.svg, snakemake.output.png)

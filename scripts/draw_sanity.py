@@ -12,5 +12,7 @@ from mmlens.table import read_parts, read_samples
 records = read_parts(snakemake.input.records, seed=snakemake.params.seeds)
 samples = read_samples(snakemake.input.samples)
 means = mean_values(records, samples, **snakemake.params.statistics)
-title = f"{label(snakemake.wildcards.model)}, {len(snakemake.params.seeds)} seed(s)"
+seeds = len(snakemake.params.seeds)
+runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
+title = f"{label(snakemake.wildcards.model)}, {runs}"
 save(randomisation_curves(means, title), snakemake.output.svg, snakemake.output.png)
