@@ -137,7 +137,8 @@ def test_reasons_follow_from_the_tables():
     assert "samples predicted 0 only" in found.loc["relevance", "why"]
     sentences = explanation_findings(judged(table, comparison(0.8, 0.9)))
     assert sentences[0].endswith("better than random orders are rollout of 3 methods.")
-    assert sum("relevance not separable" in text for text in sentences) == 1
+    assert sentences[1].startswith("m, seed 0, image: not separable from random orders are relev")
+    assert sentences[2].startswith("m, seed 0, image: worse than random orders are saliency (5.5 p")
 
 
 def test_a_run_without_images_is_judged_by_its_words():
@@ -157,7 +158,7 @@ def test_methods_with_one_reason_share_a_sentence():
     areas = {f"{name}__all": (50, 52) for name in ("random", "rollout", "relevance")}
     found = judged(perturbation(**areas), comparison(0.45, 0.55))
     _, sentence = explanation_findings(found)
-    assert "rollout, relevance not separable: the model is not better than chance" in sentence
+    assert "from random orders are rollout, relevance (the model is not better than" in sentence
 
 
 def pairs(*rows):

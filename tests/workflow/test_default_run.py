@@ -65,12 +65,9 @@ def said_of(model, seed, method):
     report = (ROOT / "results/demo/report/report.md").read_text()
     start = f"- {model}, seed {seed}, image: "
     for line in (text.removeprefix(start) for text in report.splitlines() if start in text):
-        better = re.match("better than random orders are (.*) of 12 methods", line)
-        other = re.match("(.*?) (not separable|worse than random): ", line)
-        if better and method in better[1].split(", "):
-            return "better than random"
-        if other and method in other[1].split(", "):
-            return other[2]
+        verdict = re.match("better than|worse than|not separable from", line)
+        if verdict and re.search(rf"\b{method}\b", line):
+            return verdict[0].removesuffix(" from").replace("than", "than random")
     raise AssertionError(f"{model}, seed {seed}: no verdict on {method}")
 
 

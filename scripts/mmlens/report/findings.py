@@ -141,9 +141,9 @@ def reason(pair, own, random, is_chance):
     if pair["verdict"] == "better than random":
         return ""
     flagged = f"{own.loc['all', 'flagged']} of {pair['n']} maps are constant"
-    points = f"mean AUC {abs(pair['difference']):.1f} points"
+    points = f"{abs(pair['difference']):.1f} points"
     if pair["verdict"] == "worse than random":
-        return f"{points} above random's, it ranks last what the decision needs; {flagged}"
+        return f"{points} above, so it ranks last what the decision needs; {flagged}"
     if is_chance:
         return "the model is not better than chance, so there is little evidence to find"
     if own.loc["all", "flagged"] > pair["n"] / 5:
@@ -154,4 +154,4 @@ def reason(pair, own, random, is_chance):
         names = " and ".join(name.removeprefix("pred_") for name in better)
         return f"an interval below random's for samples predicted {names} only"
     side = "below" if pair["difference"] < 0 else "above"
-    return f"{points} {side} random's, p = {pair['p_holm']:.2g} after Holm (n = {pair['n']})"
+    return f"{points} {side}, p = {pair['p_holm']:.2g}"

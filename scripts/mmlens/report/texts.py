@@ -233,6 +233,12 @@ def listed(names):
     return ", ".join(names)
 
 
+WORDS = {
+    "worse than random": "worse than random orders are",
+    "not separable": "not separable from random orders are",
+}
+
+
 def explanation_findings(verdicts, modality="image"):
     """Sentences on which methods beat a random order, per model and seed, and why others do not.
 
@@ -246,7 +252,12 @@ def explanation_findings(verdicts, modality="image"):
             f"{listed(better) or 'none'} of {len(rows)} methods."
         )
         others = rows[rows["verdict"] != "better than random"]
-        for (verdict, why), alike in others.groupby(["verdict", "why"], sort=False):
-            what = f"{listed(alike['method'])} {verdict}: {why}"
-            sentences.append(f"{model}, seed {seed}, {modality}: {what}.")
+        for verdict, alike in others.groupby("verdict", sort=False):
+            reasons = [
+                f"{listed(named['method'])} ({why})"
+                for why, named in alike.groupby("why", sort=False)
+            ]
+            sentences.append(
+                f"{model}, seed {seed}, {modality}: {WORDS[verdict]} {'; '.join(reasons)}."
+            )
     return sentences
