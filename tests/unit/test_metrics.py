@@ -174,6 +174,7 @@ def test_interval_of_a_constant_is_that_constant_and_nan_is_ignored():
     mean, *bounds = mean_interval(np.arange(4.0), ["one"] * 4, 100, 0)
     assert mean == 1.5
     assert np.isnan(bounds).all()  # there is nothing to resample
+    assert all(isinstance(bound, float) for bound in bounds)
     assert interval([np.nan, *np.linspace(0, 1, 101)]) == pytest.approx((0.025, 0.975))
     assert np.isnan(interval([np.nan, np.nan])).all()
 

@@ -44,7 +44,7 @@ def mean_interval(values, clusters, resamples, seed):
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     if len(set(clusters)) < 2:  # every resample is the sample itself
-        low, high = (np.full_like(bound, np.nan) for bound in (low, high))
+        low, high = low * np.nan, high * np.nan
     return values.mean(0), low, high
 
 
