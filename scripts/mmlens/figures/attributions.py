@@ -15,6 +15,7 @@ CASES = {
     "FN": (1, 0),
 }
 OUTLINED = 3  # boxes of a sample, the most relevant ones
+COLUMNS = 13  # methods side by side; more go on below
 
 
 def examples(predictions, explained):
@@ -38,7 +39,8 @@ def examples(predictions, explained):
 
 
 def attribution_grid(attributions, predictions, samples, truth, methods, title, names=None):
-    """Rows are TP, TN, FP, FN (those that occur), columns the input and every method.
+    """Rows are TP, TN, FP, FN (those that occur), columns the input and every method, in one line
+    or several.
 
     Image relevance is laid over the image, word relevance, the sum over the pieces of a word,
     behind the words, both scaled per sample and method from their least to their greatest value;
@@ -53,26 +55,32 @@ def attribution_grid(attributions, predictions, samples, truth, methods, title, 
     cases = examples(predictions, set(attributions["sample_id"]))
     facts = samples.set_index("sample_id")
     said = predictions.set_index("sample_id")
+    columns = min(COLUMNS, len(methods))
+    parts = [methods[start : start + columns] for start in range(0, len(methods), columns)]
+    lines = [(case, part) for case in cases for part in parts]
     figure, axes = plt.subplots(
-        2 * len(cases),
-        1 + len(methods),
-        figsize=(1.55 * (1 + len(methods)), 2.2 * len(cases) + 0.5),
-        height_ratios=[1.6, 0.6] * len(cases),
+        2 * len(lines),
+        1 + columns,
+        figsize=(1.55 * (1 + columns), 2.2 * len(lines) + 0.5),
+        height_ratios=[1.6, 0.6] * len(lines),
         squeeze=False,
         layout="constrained",
     )
     for axis in axes.flat:
         axis.set_axis_off()
-    for row, (case, sample_id) in enumerate(cases.items()):
+    for row, (case, part) in enumerate(lines):
+        sample_id = cases[case]
         sample = facts.loc[sample_id]
         pictures, texts = axes[2 * row], axes[2 * row + 1]
         image = read_image(sample["image"])
-        show_image(pictures[0], image)
-        outline(pictures[0], truth, sample_id)
-        pictures[0].set_title(f"{case}: {caption(sample, said.loc[sample_id], names)}", fontsize=7)
-        write_words(texts[0], sample["text"].split(), None)
-        for column, method in enumerate(methods, start=1):
-            if row == 0:
+        if part is parts[0]:
+            show_image(pictures[0], image)
+            outline(pictures[0], truth, sample_id)
+            shown = f"{case}: {caption(sample, said.loc[sample_id], names)}"
+            pictures[0].set_title(shown, fontsize=7)
+            write_words(texts[0], sample["text"].split(), None)
+        for column, method in enumerate(part, start=1):
+            if row == 0 or len(parts) > 1:
                 pictures[column].set_title(label(method), fontsize=8)
             if (sample_id, method) in first.index:
                 show_maps(pictures[column], texts[column], image, first.loc[(sample_id, method)])
