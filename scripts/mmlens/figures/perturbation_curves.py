@@ -2,13 +2,12 @@
 
 import matplotlib.pyplot as plt
 
-from .style import colours, label, legend_height, lines
+from .style import MOST_BANDS, colours, label, legend_height, lines
 
 TITLES = {
     "positive": "positive:\nmost relevant removed first",
     "negative": "negative:\nleast relevant removed first",
 }
-MOST_BANDS = 8  # methods whose bands can be told apart
 TOKENS = {"image": "image tokens", "text": "words", "joint": "image tokens and words"}
 
 

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from .style import colours, label, legend_height, lines, remark
+from .style import MOST_BANDS, colours, label, legend_height, lines, remark
 
 TITLES = {
     "cascading": "from the head down\nto this block",
@@ -11,7 +11,7 @@ TITLES = {
 
 
 def randomisation_curves(means, title, measure="spearman_abs"):
-    """Panels of modality x check, one curve with its 95% band per method.
+    """Panels of modality x check, one curve with its 95% band per method; of many without bands.
 
     means : DataFrame of `sanity_table.mean_values`
     """
@@ -45,14 +45,15 @@ def randomisation_curves(means, title, measure="spearman_abs"):
                     color=palette[method],
                     label=label(method),
                 )
-                axis.fill_between(
-                    steps,
-                    line["low"],
-                    line["high"],
-                    color=palette[method],
-                    alpha=0.12,
-                    linewidth=0,
-                )
+                if len(methods) <= MOST_BANDS:
+                    axis.fill_between(
+                        steps,
+                        line["low"],
+                        line["high"],
+                        color=palette[method],
+                        alpha=0.12,
+                        linewidth=0,
+                    )
             axis.axhline(0, color="0.6", linewidth=0.8)
             axis.set_title(f"{modality}, random: {TITLES[check]}")
             axis.set_xticks(list(blocks), list(blocks.values()), rotation=35, ha="right")

@@ -20,6 +20,7 @@ BASELINES = {
     "reversed": "0.2",
 }
 DISTINCT = 10  # colours of the palette for the colour-blind, which then begins again
+MOST_BANDS = 8  # curves whose intervals can be told apart as bands
 # Fixed ids and no date: the same figure is the same file.
 matplotlib.rcParams["svg.hashsalt"] = "mmlens"
 sns.set_theme(context="paper", style="whitegrid", rc={"figure.dpi": 110, "legend.frameon": False})
