@@ -26,10 +26,12 @@ def overlay(case):
     blocks = [names[k : k + columns - 1] for k in range(0, len(names), columns - 1)]
     image, kinds = canvas_of(case), rows_of(case)
     heights = {"map": 1.9, "boxes": 1.9, "words": 0.4 + BAR * min(len(case.tokens), MOST)}
+    title = title_of(case, 22 * columns)
+    height = len(blocks) * (0.5 + sum(heights[kind] for kind in kinds)) + BAR * title.count("\n")
     figure, axes = plt.subplots(
         len(kinds) * len(blocks),
         columns,
-        figsize=(2.1 * columns, len(blocks) * (0.5 + sum(heights[kind] for kind in kinds))),
+        figsize=(2.1 * columns, height),
         height_ratios=[heights[kind] for kind in kinds] * len(blocks),
         squeeze=False,
         layout="constrained",
@@ -44,7 +46,7 @@ def overlay(case):
                 own = axes[number * len(kinds) : (number + 1) * len(kinds), column]
                 own[0].set_title(label(name), fontsize=8)
                 draw_method(dict(zip(kinds, own, strict=True)), case, name, image)
-    figure.suptitle(title_of(case, 22 * columns), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     figure.supxlabel(missing_of(case, 28 * columns), fontsize=6)
     return figure
 
