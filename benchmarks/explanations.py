@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 import torch
 from floor import best_rate, operations
-from measuring import in_own_process, timed
+from measuring import in_own_process, record, timed
 from PIL import Image
 from plain_protocol import METHODS, PlainMeter
 
@@ -232,23 +232,10 @@ def share_equal(found, expected):
     return float(np.mean([np.equal(*pair) for pair in pairs]))
 
 
-def record(case, pairs, options, **facts):
-    """A record; pairs : (seconds per sample of the library, those of the baseline)."""
-    ratios = [baseline / ours for ours, baseline in pairs]
-    found = {
-        "benchmark": "explanations",
-        "case": case,
-        "mmlens_seconds": statistics.median(ours for ours, _ in pairs),
-        "baseline_seconds": statistics.median(baseline for _, baseline in pairs),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        **facts,
-        "threads": options.threads,
-        "clock": options.clock,
-    }
-    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
-    return found
+def of_explanations(case, pairs, options, **facts):
+    """A record of this benchmark; pairs : seconds per sample of the library and of the baseline."""
+    clock = {"threads": options.threads, "clock": options.clock}
+    return record("explanations", case, pairs, **facts, **clock)
 
 
 def measure(name, options, rate):
@@ -307,7 +294,9 @@ def measure(name, options, rate):
                 "same_answers": share_equal(found, answers),
             }
         title = name if precision == "float32" else f"{name}, {precision}"
-        records.append(record(title, list(zip(ours, baseline, strict=True)), options, **facts))
+        records.append(
+            of_explanations(title, list(zip(ours, baseline, strict=True)), options, **facts)
+        )
     return records
 
 
@@ -320,7 +309,7 @@ def scale(name, options):
         few = few or seconds / count
         facts = {"agreement": None, "peak_mb": peak, "start_mb": start}
         title = f"{name}, scaling, {count} samples"
-        records.append(record(title, [(seconds / count, few)], options, **facts))
+        records.append(of_explanations(title, [(seconds / count, few)], options, **facts))
     return records
 
 

@@ -8,7 +8,6 @@ they change what is computed, not how long it takes.
 """
 
 import argparse
-import json
 import resource
 import shutil
 import statistics
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from measuring import timed
+from measuring import record, timed
 from PIL import Image
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -82,22 +81,10 @@ def opened(folder, index, facts):
     return FeatureReader(folder / "index.parquet")
 
 
-def record(case, pairs, agreement, **facts):
-    ratios = [baseline / ours for ours, baseline in pairs]
-    found = {
-        "benchmark": "features",
-        "case": case,
-        "mmlens_seconds": statistics.median(ours for ours, _ in pairs),
-        "baseline_seconds": statistics.median(baseline for _, baseline in pairs),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "agreement": agreement,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **facts,
-    }
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}))
-    return found
+def of_features(case, pairs, agreement, **facts):
+    """A record of this benchmark; agreement : greatest relative difference of the features."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return record("features", case, pairs, agreement=agreement, peak_mb=peak, **facts)
 
 
 def agreement_of(reader, samples, expected):
@@ -117,7 +104,7 @@ def cold(samples, extractor, folder, repeats, keep_decoded):
     difference = agreement_of(opened(folder, index, facts), samples, expected)
     rate = len(samples) / statistics.median(ours for ours, _ in pairs)
     case = "cold, decoded images kept" if keep_decoded else "cold"
-    return record(case, pairs, difference, images_per_second=rate)
+    return of_features(case, pairs, difference, images_per_second=rate)
 
 
 def second_extractor(samples, first, second, folder, repeats):
@@ -131,7 +118,7 @@ def second_extractor(samples, first, second, folder, repeats):
         pairs.append((ours, baseline))
     difference = agreement_of(opened(folder, index, facts), samples, expected)
     rate = len(samples) / statistics.median(ours for ours, _ in pairs)
-    return record("second extractor", pairs, difference, images_per_second=rate)
+    return of_features("second extractor", pairs, difference, images_per_second=rate)
 
 
 def epoch(features_of, count, width):
@@ -176,7 +163,7 @@ def training(samples, extractor, folder, repeats):
         )
         baseline, without = timed(epoch, computed, len(samples), extractor.width)
         pairs.append((ours, baseline))
-    return record("training epoch, frozen encoder", pairs, abs(with_cache - without) / without)
+    return of_features("training epoch, frozen encoder", pairs, abs(with_cache - without) / without)
 
 
 def main():

@@ -1,5 +1,7 @@
 """What the benchmarks share: seconds, and peak memory of a process of its own."""
 
+import json
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -11,6 +13,23 @@ def timed(function, *arguments, now=time.perf_counter):
     start = now()
     result = function(*arguments)
     return now() - start, result
+
+
+def record(benchmark, case, pairs, **facts):
+    """A record of a benchmark, printed too; pairs : (seconds of the library, of the baseline)."""
+    ratios = [baseline / ours for ours, baseline in pairs]
+    found = {
+        "benchmark": benchmark,
+        "case": case,
+        "mmlens_seconds": statistics.median(ours for ours, _ in pairs),
+        "baseline_seconds": statistics.median(baseline for _, baseline in pairs),
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        **facts,
+    }
+    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
+    return found
 
 
 def high_water_mb():

@@ -1,5 +1,6 @@
 """Every method on every model: a map that means something, or the reason why there is none."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -101,17 +102,23 @@ def test_every_method_gives_a_map_that_means_something_or_says_why_not(name, tmp
     assert missing == MISSING.get(name, set())
 
 
+@contextmanager
+def known(name):
+    """A method that this module registers is known inside the block."""
+    METHODS.declared[name] = (__name__, {})
+    try:
+        yield
+    finally:
+        del METHODS.declared[name], METHODS.entries[name]
+
+
 def test_a_method_that_returns_less_than_the_model_reads_is_an_error():
     @register_method("half", class_specific=False)
     def half(capture):
         return {"text": capture.layout.content["text"].double()}
 
-    METHODS.declared["half"] = (__name__, {})
-    try:
-        with pytest.raises(ValueError, match=r"method half: returned .*, expected"):
-            method_maps("half", captured(make_model("clip_scratch")), {})
-    finally:
-        del METHODS.declared["half"], METHODS.entries["half"]
+    with known("half"), pytest.raises(ValueError, match=r"method half: returned .*, expected"):
+        method_maps("half", captured(make_model("clip_scratch")), {})
 
 
 def test_maps_without_an_order_are_an_error():
@@ -121,12 +128,11 @@ def test_maps_without_an_order_are_an_error():
         maps["image"][1, 3] = torch.nan
         return maps
 
-    METHODS.declared["undefined"] = (__name__, {})
-    try:
-        with pytest.raises(ValueError, match=r"image of 1 of 5 samples, .* not finite"):
-            method_maps("undefined", captured(make_model("clip_scratch")), {})
-    finally:
-        del METHODS.declared["undefined"], METHODS.entries["undefined"]
+    with (
+        known("undefined"),
+        pytest.raises(ValueError, match=r"image of 1 of 5 samples, .* not fin"),
+    ):
+        method_maps("undefined", captured(make_model("clip_scratch")), {})
 
 
 def test_the_reverse_of_a_method_is_that_of_the_method_as_the_run_has_it():

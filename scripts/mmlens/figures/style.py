@@ -49,6 +49,11 @@ def label(name):
     return name.replace("_", " ")
 
 
+def seed_count(seeds):
+    """How many training seeds a figure is of, in words."""
+    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
 def literal(text):
     """A text from data as matplotlib is to show it: dollar signs would begin a formula."""
     return text.replace("$", r"\$")
