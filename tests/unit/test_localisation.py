@@ -59,7 +59,8 @@ def test_mask_auc_of_perfect_inverted_and_constant_maps():
 
 
 def quantus(a, s):
-    """Pointing game, relevance mass and rank accuracy as Quantus 0.6 defines them.
+    """Pointing game, relevance mass and rank accuracy as Quantus 0.6 defines them; its own answers
+    are in tests/golden/test_oracles.py.
 
     quantus/metrics/localisation: pointing_game.py, relevance_mass_accuracy.py and
     relevance_rank_accuracy.py of understandable-machine-intelligence-lab/Quantus, `evaluate_*`,
@@ -67,7 +68,7 @@ def quantus(a, s):
     """
     inside = {k for k, on in enumerate(s) if on}
     highest = {k for k, value in enumerate(a) if value == max(a)}
-    most_relevant = sorted(range(len(a)), key=lambda k: a[k])[-len(inside) :]
+    most_relevant = sorted(range(len(a)), key=lambda k: -a[k])[: len(inside)]
     return (
         float(bool(highest & inside)),
         sum(a[k] for k in inside) / sum(a),
@@ -87,10 +88,10 @@ def test_scores_of_maps_without_ties_are_those_of_quantus(relevance, data):
     assert found == pytest.approx(list(quantus(relevance, covered)))
 
 
-def test_where_tokens_tie_quantus_takes_the_luckiest_or_the_last_and_we_the_mean():
+def test_where_tokens_tie_quantus_takes_the_luckiest_or_the_first_and_we_the_mean():
     relevance, covered = np.ones(4), np.array([0.0, 0.0, 0.0, 1.0])
-    assert quantus(relevance, covered) == (1, 0.25, 1)
-    assert quantus(relevance, covered[::-1]) == (1, 0.25, 0)
+    assert quantus(relevance, covered) == (1, 0.25, 0)
+    assert quantus(relevance, covered[::-1]) == (1, 0.25, 1)
     assert [f(relevance, covered) for f in (pointing, mass, rank)] == [0.25, 0.25, 0.25]
 
 
