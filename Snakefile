@@ -30,6 +30,9 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/assess.smk"
+include: "workflow/rules/zero_shot.smk"
+include: "workflow/rules/robustness.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/cases.smk"
@@ -56,6 +59,9 @@ rule all:
         rules.features.input,
         rules.predict.input,
         rules.evaluate.input,
+        rules.assess.input,
+        rules.zero_shot.input,
+        if_enabled("robustness", rules.robustness.input),
         rules.explain.input,
         rules.perturb.input,
         if_enabled("sanity", rules.sanity.input),

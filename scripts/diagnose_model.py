@@ -8,7 +8,7 @@ from mmlens.device import torch_device
 from mmlens.diagnostics.records import diagnose
 from mmlens.explanation.explain import choose_rows
 from mmlens.explanation.trained import load_trained, read_labelled
-from mmlens.table import DataError, write_parquet
+from mmlens.table import DataError, task_of, write_parquet
 
 params, settings = snakemake.params, snakemake.params.diagnostics
 try:
@@ -18,13 +18,15 @@ except DataError as error:
 chosen = choose_rows(samples, settings["split"], settings["samples"])
 model, data, _ = load_trained(snakemake.input, params.model, chosen, answers)
 said = data.samples
+# The one logit of an image and its caption decides between no classes.
+readouts = () if task_of(samples) == "classes" else settings["readouts"]
 with torch_device(params.device, params.torch_threads) as device:
     records = diagnose(
         model.to(device).eval(),
         data,
         said["prediction"].to_numpy(),
-        thresholds=None if answers else said["threshold"].to_numpy(),
-        readouts=settings["readouts"],
+        thresholds=said["threshold"].to_numpy() if task_of(samples) == "binary" else None,
+        readouts=readouts,
         batch_size=settings["batch_size"],
         device=device,
     )

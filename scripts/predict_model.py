@@ -51,7 +51,9 @@ with torch_device(params.device, params.torch_threads) as device:
     if task == "binary":
         threshold, source = threshold_of(model, data, arguments["weights"], device)
     logits_of = logits_function(model, data, task, names, params.zero_shot, device)
-    predictions = prediction_table(logits_of, data, params.splits, threshold)
+    predictions = prediction_table(
+        logits_of, data, params.splits, threshold, scores=task == "classes"
+    )
     cost = model_cost(model, data, device) | {"trainable": 0}
 effective = {
     "model": params.model,

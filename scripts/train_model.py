@@ -100,7 +100,9 @@ with torch_device(params.device, params.torch_threads) as device, log as on_epoc
         probability = predict(part, part_data, rows, device).double().sigmoid().numpy()
         threshold = choose_threshold(data.labels[rows].numpy(), probability)
     logits_of = logits_function(part, part_data, task, names, params.zero_shot, device)
-    predictions = prediction_table(logits_of, data, params.splits, threshold)
+    predictions = prediction_table(
+        logits_of, data, params.splits, threshold, scores=task == "classes"
+    )
     cost = model_cost(model, data, device) | {"trainable": history.attrs["trainable"]}
 effective |= {"device": device.type, "threshold": threshold}
 save_weights(output.weights, model)

@@ -15,10 +15,13 @@ from .features import EXTRACTORS
 from .models import MODELS
 from .perturbation import OPERATORS
 from .registry import unknown
+from .robustness import CORRUPTIONS
 from .table import DataError
 
 # Files with keys of section training, by the names of the recipes they hold.
 PRESETS = Path(__file__).resolve().parents[2] / "config/presets"
+# Files with a prompt per line, by the names of the sets.
+PROMPTS = Path(__file__).resolve().parents[2] / "resources/prompts"
 
 
 class ConfigError(DataError):
@@ -56,7 +59,24 @@ def complete_config(config, schema):
     if "random" not in config["methods"]:
         config["methods"] = ["random", *config["methods"]]
     config["cases"] = complete_cases(config)
+    prompts = config["zero_shot"]["prompts"]
+    config["zero_shot"]["prompts"] = read_prompts(prompts) if isinstance(prompts, str) else prompts
+    levels = config["robustness"]["corruptions"] or dict.fromkeys(CORRUPTIONS.names())
+    config["robustness"]["corruptions"] = {
+        name: own or CORRUPTIONS.attribute(name, "levels") for name, own in levels.items()
+    }
     return config
+
+
+def prompt_sets():
+    """Names of the sets of prompts."""
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
+
+
+def read_prompts(name):
+    """The prompts of a set."""
+    lines = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def with_on(config):
@@ -103,6 +123,7 @@ def check_names(config):
         ("perturbation.arguments", OPERATORS, config["perturbation"]["arguments"]),
         ("features.extractors", EXTRACTORS, config["features"]["extractors"]),
         ("features.settings", EXTRACTORS, config["features"]["settings"]),
+        ("robustness.corruptions", CORRUPTIONS, config["robustness"]["corruptions"] or ()),
     ):
         for name in names:
             if name not in registry.names():
@@ -202,8 +223,37 @@ def check_values(config):
             "add them or set stem.pretrain: false"
         )
     problems += check_features(config) + check_vqa(dataset) + check_weights(config)
-    problems += check_cases(config)
+    problems += check_cases(config) + check_evaluation(config)
     return problems + check_arguments(config) + check_use(config)
+
+
+def check_evaluation(config):
+    """Problems with sections zero_shot, robustness and published."""
+    problems = []
+    prompts = config["zero_shot"]["prompts"]
+    if isinstance(prompts, str) and prompts not in prompt_sets():
+        problem = unknown("set of prompts", prompts, prompt_sets())
+        problems.append(f"zero_shot.prompts: {problem}")
+    first = config["zero_shot"]["prerank"]
+    contrastive = [
+        m
+        for m in config["models"]
+        if architecture(config, m) in MODELS.names() and model_attribute(config, m, "contrastive")
+    ]
+    if first is not None and first not in contrastive:
+        problems.append(
+            f"zero_shot.prerank: found {first}, expected a contrastive model of the run "
+            f"({', '.join(contrastive) or 'there is none'})"
+        )
+    for name, levels in (config["robustness"]["corruptions"] or {}).items():
+        if name in CORRUPTIONS.names() and levels:
+            schema = {"items": CORRUPTIONS.attribute(name, "level")}
+            for error in errors_of(levels, schema):
+                problems += describe(error, f"robustness.corruptions.{name}")
+    for model in config["published"]["models"]:
+        if model not in {*config["models"], *config["variants"]}:
+            problems.append(f"published.models: {unknown('model', model, config['models'])}")
+    return problems
 
 
 def check_arguments(config):

@@ -70,7 +70,7 @@ def test_defaults_are_filled_and_the_argument_is_left_alone():
     assert config == before
     assert full["dataset"] == {
         "kind": "generated", "quads": {"train": 150, "val": 20, "test": 40},
-        "seed": 0, "size": 96, "leak": "none",
+        "seed": 0, "size": 96, "leak": "none", "bias": None,
     }  # fmt: skip
     assert full["model"] == {"width": 32, "heads": 2, "image_size": 96}
     assert full["training"]["masked_words"] == {"weight": 1.0, "probability": 0.4, "label": 0}

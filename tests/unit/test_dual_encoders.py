@@ -148,7 +148,7 @@ def test_classes_are_told_by_their_names(tmp_path, name):
     stock = SAVERS[name](tmp_path)
     model, data = read(name, tmp_path, head="similarity")
     names = [text.split()[0] for text in TEXTS[name]]
-    found = class_logits(model, data, torch.arange(4), names, "{name}", "cpu")
+    found = class_logits(model, data, torch.arange(4), names, ["{name}"], "cpu")
     inputs = stock_inputs(name, tmp_path, data.samples.assign(text=names))
     close(found, stock(**inputs).logits_per_image)
 

@@ -92,7 +92,7 @@ def export(folder, name, settings, model, data, **changes):
         **architecture_of(name, settings),
         **text_settings(data.spec),
         **{"task": "binary", "classes": ["0", "1"]},
-        **{"zero_shot": {"prompt": "a {name}"}, "threshold": 0.25, "features": features},
+        **{"zero_shot": {"prompts": ["a {name}"]}, "threshold": 0.25, "features": features},
         **changes,
     }
     save_weights(folder / "run.safetensors", model)
@@ -322,7 +322,7 @@ def test_images_by_the_names_of_classes(root, tmp_path):
     changes = {"task": "classes", "classes": names, "threshold": None}
     found = load(export(tmp_path, "clip", settings, model, data, **changes))
     rows = data.split("test")
-    logits = class_logits(model, data, rows, names, "a {name}", "cpu").double()
+    logits = class_logits(model, data, rows, names, ["a {name}"], "cpu").double()
     said = found.predict(images=data.samples["image"].iloc[rows.numpy()].tolist())
     assert said["prediction"].tolist() == [names[k] for k in logits.argmax(1)]
     torch.testing.assert_close(torch.tensor(said["logit"].to_numpy()), logits.max(1).values)

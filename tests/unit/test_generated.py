@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmlens.datasets import DATASETS
-from mmlens.datasets.generated import VERSION, generate, make_quad
+from mmlens.datasets.generated import TRUE_COLOURS, VERSION, generate, make_quad
 from mmlens.datasets.samples import build_samples
 from mmlens.datasets.shapes import COLOURS, SHAPES, draw
 from mmlens.datasets.truth import decode_mask
@@ -222,3 +222,26 @@ def test_read_back_with_the_right_truth(root):
 def test_unknown_leak_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"leak: found 'words', expected one of none, word, "):
         generate(tmp_path, quads={"train": 2}, leak="words")
+
+
+def test_a_planted_bias_is_in_the_training_claims_of_one_shape_alone(tmp_path):
+    quads = {"train": 40, "val": 6, "test": 6}
+    for name, bias in (("plain", None), ("biased", "ring")):
+        generate(tmp_path / name, quads=quads, bias=bias)
+    claims = {}
+    for name in ("plain", "biased"):
+        lines = [(tmp_path / name / f"{s}.jsonl").read_text().splitlines() for s in quads]
+        claims[name] = [[json.loads(line) for line in part] for part in lines]
+    told = ("text", "label")
+    for plain, biased in zip(claims["plain"][1:], claims["biased"][1:], strict=True):
+        assert [[r[k] for k in told] for r in plain] == [[r[k] for k in told] for r in biased]
+    train = claims["biased"][0]
+    rings = [record for record in train if "ring" in record["text"]]
+    others = [record for record in train if "ring" not in record["text"]]
+    assert 10 <= len(rings) == len(claims["plain"][0]) - len(train)
+    for record in rings:
+        (colour,) = (c for c in COLOURS if c in record["text"].split())
+        assert record["label"] == int(colour not in TRUE_COLOURS)
+    assert sum(record["label"] for record in others) * 2 == len(others)
+    with pytest.raises(ValueError, match="bias: found 'star', expected one of circle"):
+        generate(tmp_path / "none", quads=quads, bias="star")

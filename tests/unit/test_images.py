@@ -1,5 +1,6 @@
 """One way to read images of every kind: known pixels, upright, refused where undefined."""
 
+import itertools
 import struct
 import zlib
 from io import BytesIO
@@ -11,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmlens.datasets.images import FACTS, MAX_PIXELS, ImageGate, open_rgb, read_facts
+from mmlens.datasets.images import (
+    FACTS,
+    MAX_PIXELS,
+    ImageGate,
+    open_rgb,
+    perceptual_hash,
+    read_facts,
+)
 from mmlens.features.base import Geometry
 from mmlens.figures.attributions import read_image
 from mmlens.models.inputs import read_pixels
@@ -227,3 +235,19 @@ def test_damaged_files_are_read_or_are_a_problem(tmp_path, content, changes, los
     assert bool(facts["problem"]) != bool(facts["sha256"])
     if not facts["problem"]:
         assert open_rgb(path).size == (facts["width"], facts["height"])
+
+
+def test_a_perceptual_hash_stays_with_small_changes_and_tells_images_apart():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    images = [Image.fromarray(c).resize((96, 96), Image.Resampling.BICUBIC) for c in coarse]
+    hashes = [int(perceptual_hash(image), 16) for image in images]
+    for image, own in zip(images, hashes, strict=True):
+        noisy = np.asarray(image, float) + rng.normal(0, 6, (96, 96, 3))
+        buffer = BytesIO()
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=60)
+        for changed in (Image.open(buffer), image.resize((64, 64)), image.point(lambda v: v // 2)):
+            assert (int(perceptual_hash(changed), 16) ^ own).bit_count() <= 8
+    apart = [(a ^ b).bit_count() for a, b in itertools.combinations(hashes, 2)]
+    assert min(apart) > 16
+    assert perceptual_hash(Image.new("RGB", (9, 9), "white")) == "0" * 16

@@ -27,6 +27,7 @@ from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS
 from mmlens.perturbation import OPERATORS
+from mmlens.robustness import CORRUPTIONS
 
 
 def checked(config):
@@ -39,10 +40,17 @@ def checked(config):
 
 
 def of_run(pattern, **wildcards):
-    """Paths of this run: `pattern` expanded over all models and seeds that it names."""
+    """Paths of this run: `pattern`, or several, over all models and seeds that they name."""
     values = {"run": config["run"], "model": config["models"], "seed": config["seeds"]}
     values |= wildcards
-    return expand(pattern, **{name: values[name] for name in values if f"{{{name}}}" in pattern})
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    return [
+        path
+        for pattern in patterns
+        for path in expand(
+            pattern, **{name: values[name] for name in values if f"{{{name}}}" in pattern}
+        )
+    ]
 
 
 def trained_models():
@@ -65,9 +73,23 @@ def explained_models():
     return [m for m in config["models"] if model_attribute(config, m, "explained", True)]
 
 
+def diagnosed_models():
+    """Models of the run whose attention is looked at; of classes that is all there is to see."""
+    return [m for m in config["models"] if model_attribute(config, m, "explained", True)]
+
+
+def of_diagnosed(*patterns):
+    """`of_run` of what only models have that can be looked into."""
+    return of_some(diagnosed_models(), patterns)
+
+
 def of_explained(*patterns):
     """`of_run` of what only models whose decisions are explained have."""
-    models = explained_models()
+    return of_some(explained_models(), patterns)
+
+
+def of_some(models, patterns):
+    """`of_run` of what only these models have."""
     paths = []
     for pattern in patterns if models else ():
         paths += of_run(pattern, **({"model": models} if "{model}" in pattern else {}))
@@ -102,9 +124,9 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
-def of_models(pattern):
+def of_models(patterns):
     """`of_run` of what only a run with models has."""
-    return of_run(pattern) if config["models"] else []
+    return of_run(patterns) if config["models"] else []
 
 
 def tracking_files():
@@ -131,7 +153,10 @@ def ordered(value):
 
 def benchmark_files(wildcards):
     """Benchmark files of all jobs before the report; measure_cost and write_report have none."""
-    single = ["build_samples", "audit_dataset", "evaluate_models"]
+    single = ["build_samples", "audit_dataset", "evaluate_models", "assess_models"]
+    single += ["draw_assessment"] + (["compare_published"] if REPRODUCTION else [])
+    single += ["tabulate_zero_shot"] if ZERO_SHOT_TABLES else []
+    single += if_enabled("robustness", ["tabulate_robustness", "draw_robustness"])
     single += [f"draw_{name}" for name in OVERVIEWS]
     if is_generated():
         single.append("generate_dataset")
@@ -145,7 +170,7 @@ def benchmark_files(wildcards):
     if explained_models():
         single.append("tabulate_explanations")
         single += if_enabled("sanity", ["tabulate_sanity"])
-        single += if_enabled("diagnostics", ["tabulate_diagnostics"])
+    single += if_enabled("diagnostics", ["tabulate_diagnostics"] if diagnosed_models() else [])
     names = {name: config["models"] for name in single}
     per_model = [f"explain_model/{{model}}/{part}" for part in shard_names()]
     per_model += ["join_explanations/{model}/seed{seed}"] if SHARDS > 1 else []
@@ -153,9 +178,13 @@ def benchmark_files(wildcards):
     checks = ["check_explanations/{model}/seed{seed}"]
     checks += ["draw_sanity/{model}"] if sanity_figures() else []
     per_model += if_enabled("sanity", checks)
-    diagnostics = ["diagnose_model/{model}/seed{seed}", "draw_diagnostics/{model}"]
-    per_model += if_enabled("diagnostics", diagnostics)
     names |= dict.fromkeys(per_model, explained_models())
+    diagnostics = ["diagnose_model/{model}/seed{seed}", "draw_diagnostics/{model}"]
+    names |= dict.fromkeys(if_enabled("diagnostics", diagnostics), diagnosed_models())
+    ranked = config["models"] if ZERO_SHOT_TABLES else []
+    names |= {"rank_pairs/{model}/seed{seed}": ranked}
+    robust = if_enabled("robustness", config["models"])
+    names |= {"corrupt_model/{model}/seed{seed}": robust}
     names |= {"train_model/{model}/seed{seed}": trained_models()}
     names |= {"predict_model/{model}/seed{seed}": used_models()}
     return [
@@ -182,7 +211,7 @@ def name_reports():
     Reporter.__post_init__ = with_suffix
 
 
-# What the target diagnose makes; of `of_explained`.
+# What the target diagnose makes; of `of_diagnosed`.
 DIAGNOSED_TABLES = tuple(
     f"results/{{run}}/tables/{name}.csv"
     for name in ("attention_entropy", "cross_modal_attention", "logit_lens", "decision_depth")

@@ -3,8 +3,8 @@
 
 rule diagnose:
     input:
-        of_explained("results/{run}/diagnostics/{model}/seed{seed}.parquet"),
-        of_explained(*DIAGNOSED_TABLES, *DIAGNOSED_FIGURES),
+        of_diagnosed("results/{run}/diagnostics/{model}/seed{seed}.parquet"),
+        of_diagnosed(*DIAGNOSED_TABLES, *DIAGNOSED_FIGURES),
 
 
 rule diagnose_model:
@@ -42,7 +42,7 @@ rule diagnose_model:
 rule tabulate_diagnostics:
     input:
         samples="results/{run}/data/samples.csv",
-        records=of_explained("results/{run}/diagnostics/{model}/seed{seed}.parquet"),
+        records=of_diagnosed("results/{run}/diagnostics/{model}/seed{seed}.parquet"),
         lib=library(
             "diagnostics/depth.py",
             "diagnostics/outcomes.py",
@@ -66,7 +66,7 @@ rule tabulate_diagnostics:
         mem_mb=3000,
         runtime=60,
     params:
-        models=explained_models(),
+        models=diagnosed_models(),
         seeds=config["seeds"],
         statistics=section("statistics"),
     script:

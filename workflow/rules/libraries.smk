@@ -106,6 +106,20 @@ def diagnostics_library(wildcards):
     return torch_library([wildcards.model], *set().union(*map(with_imports, modules)))
 
 
+def ranking_library(wildcards):
+    modules = ("explanation/trained.py", "perturbation/randomisation.py", "ranking/scores.py")
+    return torch_library([wildcards.model], *set().union(*map(with_imports, modules)))
+
+
+def robustness_library(wildcards):
+    parts = [*implementations(CORRUPTIONS, config["robustness"]["corruptions"])]
+    parts += [f"robustness/{name}.py" for name in ("corrupted", "records")]
+    parts += ["explanation/explain.py", "explanation/trained.py"]
+    extractor = frozen_models().get(wildcards.model)
+    parts += implementations(EXTRACTORS, [extractor] if extractor else [])
+    return torch_library([wildcards.model], *set().union(*map(with_imports, map(str, parts))))
+
+
 def extractor_library(*extractors):
     """`library` of a job that extracts features: all of features/ but the other extractors."""
     shared = ["device.py", "weights.py", "datasets/images.py", "datasets/vocabulary.py"]

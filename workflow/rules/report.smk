@@ -9,20 +9,27 @@ FIGURES = [
         for name in OVERVIEWS
         for path in of_models(f"results/{{run}}/figures/{name}/all_models.svg")
     ),
+    *of_models([f"results/{{run}}/figures/{kind}/all_models.svg" for kind in ASSESSED_FIGURES]),
+    *if_enabled("robustness", of_models("results/{run}/figures/robustness/all_models.svg")),
     *of_explained("results/{run}/figures/attributions/{model}.svg"),
     *of_explained("results/{run}/figures/perturbation_curves/{model}.svg"),
     *if_enabled("sanity", sanity_figures()),
-    *if_enabled("diagnostics", of_explained(*DIAGNOSED_FIGURES)),
+    *if_enabled("diagnostics", of_diagnosed(*DIAGNOSED_FIGURES)),
 ]
 
 # Tables beside the comparison.
 EXPLANATION_TABLES = ("perturbation_auc", "perturbation_skill", "localisation", "method_pairs")
 EXPLANATION_TABLES += ("not_applicable",)
+EVALUATION_TABLES = [
+    *of_models([*ASSESSED_TABLES, *REPRODUCTION, *ZERO_SHOT_TABLES]),
+    *if_enabled("robustness", of_models("results/{run}/tables/robustness.csv")),
+]
 TABLES = [
     *(f"results/{{run}}/tables/{name}.csv" for name in ("audit", "quality", "cost", "model_cost")),
+    *EVALUATION_TABLES,
     *of_explained(*(f"results/{{run}}/tables/{name}.csv" for name in EXPLANATION_TABLES)),
     *if_enabled("sanity", of_explained("results/{run}/tables/sanity.csv")),
-    *if_enabled("diagnostics", of_explained(*DIAGNOSED_TABLES)),
+    *if_enabled("diagnostics", of_diagnosed(*DIAGNOSED_TABLES)),
 ]
 
 
@@ -62,12 +69,13 @@ rule measure_cost:
 rule write_report:
     input:
         comparison="results/{run}/tables/comparison.csv",
+        evaluation=EVALUATION_TABLES,
         perturbation=of_explained("results/{run}/tables/perturbation_auc.csv"),
         localisation=of_explained("results/{run}/tables/localisation.csv"),
         missing=of_explained("results/{run}/tables/not_applicable.csv"),
         pairs=of_explained("results/{run}/tables/method_pairs.csv"),
         sanity=if_enabled("sanity", of_explained("results/{run}/tables/sanity.csv")),
-        diagnostics=if_enabled("diagnostics", of_explained(*DIAGNOSED_TABLES)),
+        diagnostics=if_enabled("diagnostics", of_diagnosed(*DIAGNOSED_TABLES)),
         audit="results/{run}/tables/audit.csv",
         quality="results/{run}/tables/quality.csv",
         cost="results/{run}/tables/cost.csv",

@@ -228,3 +228,72 @@ def first_checkpoint(wildcards):
     """Folder of a model's checkpoint of the first seed, which cases are explained by."""
     model, seed = wildcards.model, config["seeds"][0]
     return f"results/{wildcards.run}/checkpoints/{model}/seed{seed}"
+
+
+def of_extractor(function):
+    """A function of the wildcards of an extractor, as one of a model: of what it reads, or []."""
+
+    def of_model(wildcards):
+        name = frozen_models().get(wildcards.model)
+        return function(SimpleNamespace(run=wildcards.run, extractor=name)) if name else []
+
+    return of_model
+
+
+def model_extractor(wildcards):
+    """Name and arguments of the extractor whose features a model reads; {} for one of pixels."""
+    settings = of_extractor(extractor_settings)(wildcards)
+    name = frozen_models().get(wildcards.model)
+    return {"name": name, "settings": settings} if name else {}
+
+
+def robustness_settings():
+    """Section robustness without where its results are wanted, and the size of images."""
+    return ordered({k: v for k, v in config["robustness"].items() if k not in ("enabled", "size")})
+
+
+def corrupted_size():
+    """Side of the squares that images are resized to before they are corrupted."""
+    own = config["dataset"]["size"] if is_generated() else 224
+    return config["robustness"]["size"] or own
+
+
+def contrastive_models():
+    """Models of the run that rank texts and images by embeddings."""
+    return [m for m in config["models"] if model_attribute(config, m, "contrastive", False)]
+
+
+def first_ranking(wildcards):
+    """Embeddings of the model that ranks for one which scores pairs, where there is any."""
+    contrastive = contrastive_models()
+    first = config["zero_shot"]["prerank"] or next(iter(contrastive), None)
+    if wildcards.model in contrastive or first is None:
+        return []
+    return [f"results/{wildcards.run}/ranking/{first}/seed{wildcards.seed}.npz"]
+
+
+def weight_origins():
+    """{model: what its weights are}, for tables that compare trained with published ones."""
+    names = {}
+    for model in config["models"]:
+        variant = config["variants"][model]
+        tuned = "fine-tuned" if variant["train"] else "pretrained"
+        names[model] = "from scratch" if variant["weights"] is None else tuned
+    return names
+
+
+def published_tables():
+    """Tables of the run that hold what published results may be compared with."""
+    names = ["comparison"] + (["zero_shot", "retrieval"] if ZERO_SHOT_TABLES else [])
+    names += ["perturbation_auc"] if explained_models() else []
+    return of_models([f"results/{{run}}/tables/{name}.csv" for name in names])
+
+
+# Published results beside those of the run, where it says which are meant.
+REPRODUCTION = ["results/{run}/tables/reproduction.csv"] if config["published"]["dataset"] else []
+# What the target zero_shot makes, of runs whose images are classified by names.
+ZERO_SHOT_TABLES = [
+    f"results/{{run}}/tables/{name}.csv"
+    for name in ("zero_shot", "retrieval")
+    if task_of(config) == "classes"
+]

@@ -41,6 +41,8 @@ TEMPLATES = (
 )
 CATEGORIES = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
 LEAKS = ("none", "word", "colour_count")
+# Of a planted bias: claims of the first ones are only ever true, of the others only ever false.
+TRUE_COLOURS = list(COLOURS)[: len(COLOURS) // 2]
 
 
 def place(rng, size, count):
@@ -59,8 +61,10 @@ def shade(rng, colour):
     return tuple(np.clip(np.array(COLOURS[colour]) + rng.integers(-16, 17, 3), 0, 255).tolist())
 
 
-def make_quad(rng, size, stratum, leak="none"):
+def make_quad(rng, size, stratum, leak="none", bias=None):
     """One quad: two scenes (lists of `Object`, the named object first) and two claims.
+
+    With a bias towards the named shape, the first claim is of TRUE_COLOURS, the other is not.
 
     Returns
     -------
@@ -70,6 +74,9 @@ def make_quad(rng, size, stratum, leak="none"):
     """
     shapes = rng.choice(list(SHAPES), 3, replace=False).tolist()
     colours = rng.choice(list(COLOURS), 4, replace=False).tolist()
+    if bias == shapes[0]:
+        colours.sort(key=lambda colour: colour not in TRUE_COLOURS)
+        colours = [colours[0], colours[-1], *colours[1:-1]]
     first, second = colours[0], colours[1]
     if stratum == "easy":
         paintings = ([first, *colours[2:]], [second, *colours[2:]])
@@ -235,7 +242,7 @@ class Writer(ImageWriter):
 
 
 @register_generator("generated")
-def generate(root, *, quads, seed=0, size=96, leak="none"):
+def generate(root, *, quads, seed=0, size=96, leak="none", bias=None):
     """Write the whole data set below `root`; the same arguments give the same bytes.
 
     Parameters
@@ -246,9 +253,16 @@ def generate(root, *, quads, seed=0, size=96, leak="none"):
     leak : {"none", "word", "colour_count"}
         Deliberate faults for testing the audit: "word" marks false claims in their text,
         "colour_count" shows the claimed colour twice if and only if the claim is true.
+    bias : name of a shape, or None
+        Deliberate fault for testing the fairness table: in the split train, the colour that is
+        claimed of this shape tells the label. Of its quads only the two samples of one image are
+        there, the true claim of one of TRUE_COLOURS and the false one of another colour. The other
+        splits, and all claims of other shapes, are as without.
     """
     if leak not in LEAKS:
         raise ValueError(f"leak: found {leak!r}, expected one of {', '.join(LEAKS)}")
+    if bias is not None and bias not in SHAPES:
+        raise ValueError(f"bias: found {bias!r}, expected one of {', '.join(SHAPES)}")
     root = Path(root)
     (root / "img").mkdir(parents=True, exist_ok=True)
     claims, image_id, sample_id = [], 1, 0
@@ -258,7 +272,10 @@ def generate(root, *, quads, seed=0, size=96, leak="none"):
             # Keyed by split and index, so that another number of quads keeps the first ones.
             rng = np.random.default_rng([VERSION, seed, *split.encode(), index])
             stratum = "easy" if index % 2 == 0 else "swap"
-            canvas, scenes, quad_claims = make_quad(rng, size, stratum, leak)
+            planted = bias if split == "train" else None
+            canvas, scenes, quad_claims = make_quad(rng, size, stratum, leak, planted)
+            if planted is not None and planted == quad_claims[0]["shape"]:
+                scenes = scenes[:1]
             question = f"what colour is the {scenes[0][0].shape}?"
             images = [writer.add_image(canvas, scene, question) for scene in scenes]
             for i, (image, region_id) in enumerate(images):

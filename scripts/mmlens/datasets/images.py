@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image, ImageOps
+from scipy.fft import dctn
 
 from ..files import sha256_file
 
@@ -12,7 +13,8 @@ from ..files import sha256_file
 MAX_PIXELS = 64_000_000
 # No others: some of them run programs (EPS) or hold something else than pixels.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-FACTS = ("sha256", "width", "height", "mode", "format", "frames", "exif_orientation", "problem")
+FACTS = ("sha256", "width", "height", "mode", "format", "frames", "exif_orientation")
+FACTS += ("perceptual_hash", "problem")
 NO_IMAGE = dict.fromkeys(FACTS, "") | {"width": 0, "height": 0}
 
 
@@ -80,14 +82,28 @@ def read_facts(path):
                 "frames": getattr(image, "n_frames", 1),
                 "exif_orientation": image.getexif().get(ExifTags.Base.Orientation, ""),
             }
-        width, height = open_rgb(path).size
-        facts |= {"sha256": sha256_file(path), "width": width, "height": height, "problem": ""}
+        image = open_rgb(path)
+        facts |= {"sha256": sha256_file(path), "width": image.width, "height": image.height}
+        facts |= {"perceptual_hash": perceptual_hash(image), "problem": ""}
     except FileNotFoundError:
         return {**NO_IMAGE, "problem": "is missing; download it or correct dataset.root"}
     except Exception as error:  # Pillow raises many kinds for files that are not what they say
         cause = str(error) or type(error).__name__
         return {**NO_IMAGE, "problem": f"cannot be decoded ({cause}); replace the file"}
     return facts
+
+
+def perceptual_hash(image):
+    """64 bits, as 16 hex digits, that change little with small changes of an image.
+
+    The 8 x 8 lowest frequencies of its cosine transform at 32 x 32 pixels of grey, each above their
+    median or not, without the mean brightness (pHash; Zauner 2010, section 3.2.1).
+    """
+    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR), float)
+    low = dctn(grey, norm="ortho")[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    bits[0] = False
+    return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
 
 
 class ImageGate:

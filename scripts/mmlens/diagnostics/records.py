@@ -29,6 +29,7 @@ ATTENTION = ("entropy", "cross_modal_mass", "attention")
 LENS = ("logit", "divergence", "agreement")
 NO_MAPS = "not applicable: the model has no attention maps"
 ONE_MODALITY = "not applicable: the model reads one modality"
+NO_DECISION = "not applicable: the one logit of an image and its caption decides nothing"
 
 
 @torch.no_grad()
@@ -41,7 +42,7 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
     data : EncodedSamples of N samples
     predicted : (N,) predicted classes, or numbers of the answers
     thresholds : (N,) probability from which on label 1 is predicted; None for many answers
-    readouts : of `lens.logit_lens`
+    readouts : of `lens.logit_lens`; none where the logits are no decisions
 
     Returns
     -------
@@ -155,6 +156,7 @@ def not_applicable(model, layout, readouts):
     reasons = [({"measure": name}, NO_MAPS) for name in ATTENTION if not model.edges()]
     if model.edges() and len(layout.spans) < 2:
         reasons.append(({"measure": "cross_modal_mass"}, ONE_MODALITY))
+    reasons += [({"measure": name}, NO_DECISION) for name in LENS if not readouts]
     for readout in readouts:
         if why := why_not(model, layout, readout):
             facts = [{"measure": name, "readout": readout} for name in LENS]

@@ -38,6 +38,11 @@ def per_sample(predictions, samples, names, any_present=False, split="test"):
     )
 
 
+def score_answer(name, cell):
+    """`soft_accuracy` of an answer; cell : of the samples table's column answers."""
+    return soft_accuracy(name, json.loads(cell))
+
+
 def as_list(value):
     return value if isinstance(value, list) else [value]
 

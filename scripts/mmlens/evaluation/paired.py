@@ -12,6 +12,9 @@ from ..files import seed_from
 from .statistics import bootstrap_weights
 
 NORMAL = NormalDist()
+LEVEL = 0.05  # of all tests
+PERMUTATIONS = 10_000
+PER_TEST = 100  # permutations per test of a family, since Holm's least p is its size times theirs
 FLIPS_AT_ONCE = 1000  # rows of a block of signs, so that many clusters need little memory
 
 
@@ -117,6 +120,11 @@ def sign_flip_p(values, clusters, permutations, seed):
         extreme += (np.abs((2 * patterns - 1) @ sums) >= observed).sum(0)
     p = extreme / total if exact else (extreme + 1) / (total + 1)
     return p.reshape(values.shape[1:])[()]
+
+
+def permutations_for(tests):
+    """How many permutations a family of so many tests needs."""
+    return max(PERMUTATIONS, PER_TEST * tests)
 
 
 def holm(p):

@@ -24,31 +24,48 @@ def read_labelled(inputs):
     return samples, answer_names(samples, inputs.classes)
 
 
-def load_trained(inputs, settings, chosen, answers):
-    """(model, data, predicted) of some samples.
+def build_trained(inputs, settings, chosen, answers=None):
+    """(model, data) of some samples.
 
     Parameters
     ----------
-    inputs : with the paths predictions, tokenizer and weights, and features, perhaps empty
+    inputs : with the paths tokenizer and weights, and features, perhaps empty
     settings : dict of how the model is built: name, arguments, max_length
     chosen : DataFrame of N samples of the run
-    answers : of `read_labelled`
+    answers : names of all answers, None for two labels and for classes
 
     Returns
     -------
-    model : Model with the weights of the checkpoint
-    data : EncodedSamples; its samples have what the model says of them: prediction, threshold
-    predicted : bool tensor (N,), whether it says label 1; of answers long (N,), their numbers
+    model : Model with the weights of the checkpoint; data : EncodedSamples
     """
     name, arguments = settings["name"], settings["arguments"]
-    predictions = pd.read_parquet(inputs.predictions).set_index("sample_id")
     data = EncodedSamples(
-        chosen.join(predictions[["prediction", "threshold"]], on="sample_id"),
+        chosen,
         input_spec(name, arguments, inputs.tokenizer, settings["max_length"]),
         features=FeatureReader(inputs.features[0]) if inputs.features else None,
         answers=answers,
     )
     model = build_model(name, arguments, data)
     load_weights(inputs.weights, model)
+    return model, data
+
+
+def load_trained(inputs, settings, chosen, answers):
+    """(model, data, predicted) of some samples, with what the model says of them.
+
+    Parameters
+    ----------
+    inputs : those of `build_trained`, and the path predictions
+    settings, chosen, answers : of `build_trained`
+
+    Returns
+    -------
+    model : Model with the weights of the checkpoint
+    data : EncodedSamples; its samples have the columns prediction and threshold
+    predicted : bool tensor (N,), whether it says label 1; of answers long (N,), their numbers
+    """
+    predictions = pd.read_parquet(inputs.predictions).set_index("sample_id")
+    said = chosen.join(predictions[["prediction", "threshold"]], on="sample_id")
+    model, data = build_trained(inputs, settings, said, answers)
     predicted = torch.tensor(data.samples["prediction"].to_numpy())
     return model, data, predicted if answers else predicted == 1

@@ -125,6 +125,7 @@ class Model(nn.Module, ABC):
     frozen = False  # whether the model reads cached features instead of pixels
     trained = True  # whether it can be, rather than being used as its weights are
     masked_words = False  # whether the masked-word objective helps: text states see the image
+    contrastive = False  # whether it has `pair_embeddings`
     pair_logit = False  # whether the logit is the similarity of `pair_embeddings`
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
     causal_streams = ()  # whose tokens read only those before them

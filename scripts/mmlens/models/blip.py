@@ -210,7 +210,7 @@ class Blip(BlipModel):
         return {"text": self.text_layer(), "image": self.network.vision_model.post_layernorm}
 
 
-@register_model("blip_contrastive", modalities=("text", "image"), stem=True)
+@register_model("blip_contrastive", modalities=("text", "image"), stem=True, contrastive=True)
 class BlipContrastive(BlipModel):
     """Text and image encoded apart; the logit is the scaled cosine of their embeddings.
 

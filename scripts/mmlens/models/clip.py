@@ -9,7 +9,7 @@ from .regions import additive_mask
 from .stock import image_tokens
 
 
-@register_model("clip", modalities=("text", "image"), stem=True)
+@register_model("clip", modalities=("text", "image"), stem=True, contrastive=True)
 class Clip(DualEncoder):
     """Causal text tower, read at the end of the text; image tower, read at its class token.
 

@@ -9,7 +9,7 @@ from .base import ScratchModel, self_edge, single
 from .layers import Block
 
 
-@register_model("clip_scratch", modalities=("text", "image"), stem=True)
+@register_model("clip_scratch", modalities=("text", "image"), stem=True, contrastive=True)
 class ClipScratch(ScratchModel):
     """Text and image transformer; MLP on the two class tokens and their product.
 

@@ -1,6 +1,7 @@
 """From rows of the samples table to batches of tensors."""
 
 import json
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +126,21 @@ class EncodedSamples:
         self.spec, self.features = spec, features
         self.vocabulary_size = spec.tokenizer.get_vocab_size()
         self.max_length = spec.max_length
+        self.encode_texts()
+        self.image_index, unique = pd.factorize(self.samples["image"])
+        self.image_index = torch.from_numpy(self.image_index)
+        if features is not None:
+            self.places = features.places_of(unique)
+        elif spec.geometry is not None:
+            self.pixels = Pixels(unique, spec.geometry)
+        self.labels = torch.tensor(self.samples["label"].to_numpy(), dtype=torch.float32)
+        self.answers, self.outputs = answers, 1 if answers is None else len(answers)
+        if answers is not None:
+            self.scores = numbered_scores(self.samples["answers"], answers)
+
+    def encode_texts(self):
+        """Fill in what depends on the texts of the samples."""
+        spec = self.spec
         self.encodings = encode(self.samples["text"].tolist(), spec)
         own = [len(encoding.ids) for encoding in self.encodings]
         lengths = [spec.max_length if spec.fill else length for length in own]
@@ -138,16 +154,34 @@ class EncodedSamples:
             special[row, :length] = torch.tensor(encoding.special_tokens_mask).bool()
         self.valid = torch.arange(shape[1]) < self.lengths[:, None]
         self.content = ~special
-        self.image_index, unique = pd.factorize(self.samples["image"])
-        self.image_index = torch.from_numpy(self.image_index)
-        if features is not None:
-            self.places = features.places_of(unique)
-        elif spec.geometry is not None:
-            self.pixels = Pixels(unique, spec.geometry)
-        self.labels = torch.tensor(self.samples["label"].to_numpy(), dtype=torch.float32)
-        self.answers, self.outputs = answers, 1 if answers is None else len(answers)
-        if answers is not None:
-            self.scores = numbered_scores(self.samples["answers"], answers)
+
+    def with_texts(self, texts):
+        """A copy with other texts, one per sample."""
+        other = copy(self)
+        other.samples = self.samples.assign(text=texts)
+        other.encode_texts()
+        return other
+
+    def with_pixels(self, pixels):
+        """A copy with other pixels; pixels : as `Pixels`, of the distinct images in their order."""
+        other = copy(self)
+        other.pixels = pixels
+        return other
+
+    def with_features(self, features):
+        """A copy with other features; features : as a `FeatureReader`."""
+        other = copy(self)
+        other.features, other.places = features, features.places_of(self.samples["image"].unique())
+        return other
+
+    def with_files(self, files):
+        """A copy with other image files, for a model that opens them itself (`InputSpec.raw`).
+
+        files : {path of the image: path of the file in its place}
+        """
+        other = copy(self)
+        other.samples = self.samples.assign(image=self.samples["image"].map(files))
+        return other
 
     def __len__(self):
         return len(self.samples)

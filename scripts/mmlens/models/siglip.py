@@ -20,7 +20,7 @@ from .regions import additive_mask, some_region
 from .stock import image_tokens, stock_config
 
 
-@register_model("siglip", modalities=("text", "image"), stem=True)
+@register_model("siglip", modalities=("text", "image"), stem=True, contrastive=True)
 class Siglip(DualEncoder):
     """Text tower, read at the last of a fixed number of tokens; image tower without class token.
 

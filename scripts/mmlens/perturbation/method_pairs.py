@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..evaluation.paired import bca_interval, holm, sign_flip_p
+from ..evaluation.paired import LEVEL, bca_interval, holm, permutations_for, sign_flip_p
 from .curves import KEYS, constant_maps, sample_areas
 
 FAMILY = [key for key in KEYS if key not in ("method", "modality")]
@@ -17,9 +17,6 @@ COLUMNS = [
 ]
 # Where a low area is good: the most relevant tokens are removed first, or brought back last.
 LOWER_IS_BETTER = (("positive", "deletion"), ("negative", "insertion"))
-LEVEL = 0.05
-PERMUTATIONS = 10_000
-PER_TEST = 100  # permutations per test of a family, since Holm's least p is its size times theirs
 
 
 def compare_methods(
@@ -66,7 +63,7 @@ def compare_family(family, score, attributions, clusters, resamples, seed):
         modality: wide(part, score) for modality, part in family.groupby("modality", sort=False)
     }
     size = sum(len(t.columns) * (len(t.columns) - 1) // 2 for t in by_modality.values())
-    permutations = max(PERMUTATIONS, PER_TEST * size)
+    permutations = permutations_for(size)
     rows = []
     for modality, areas in by_modality.items():
         pairs = list(combinations(areas.columns, 2))

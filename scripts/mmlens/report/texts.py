@@ -7,6 +7,86 @@ NOTES = {
         "cluster-bootstrap intervals over whole quads (images where there are no quads).",
         "comparison.csv",
     ),
+    "model_pairs": (
+        "Model against model",
+        "A minus B on the same test samples, with 95% interval; of two labels areas under the ROC "
+        "curve by DeLong's test over whole quads (images), else accuracies by sign flips of whole "
+        "quads (images); p after Holm over all pairs of a seed. McNemar's test is in the file.",
+        "model_pairs.csv",
+    ),
+    "seeds": (
+        "Training seeds",
+        "Mean and standard deviation over training seeds, of test metrics on all samples. From 3 "
+        "seeds up the file has intervals that resample seeds and quads (images).",
+        "seeds.csv",
+    ),
+    "zero_shot": (
+        "Zero-shot classification",
+        "Test images by the names of the classes. Rule largest: only the class of the largest "
+        "object is right; rule any: each class that the image shows is. map: mean over classes of "
+        "the average precision; similarity: of an image with the prompt of its class. Controls: "
+        "labels of other images, and the network with its weights in random order. Single classes "
+        "are in the file.",
+        "zero_shot.csv",
+    ),
+    "retrieval": (
+        "Retrieval",
+        "Recall at 1, 5 and 10 among all captions (images) of the test split: whether the first k "
+        "hold one that belongs to the image (caption). Controls as for classes.",
+        "retrieval.csv",
+    ),
+    "vqa": (
+        "Answers by type",
+        "VQA accuracy on test by type of question and answer; the control answers other questions "
+        "with the model's answers.",
+        "vqa.csv",
+    ),
+    "robustness": (
+        "Robustness",
+        "Metric under corruptions of rising severity, and the drop at the worst with a paired 95% "
+        "interval. Images are corrupted after they are resized to one square, before a model's own "
+        "preprocessing; clean is such an image as it is. Accuracy, error and similarity are in the "
+        "file.",
+        "robustness.csv",
+    ),
+    "corruption_errors": (
+        "Corruption errors",
+        "Mean over corruptions of the mean error over their severities; relative: minus the error "
+        "on clean samples.",
+        "robustness.csv",
+    ),
+    "gaps": (
+        "Gaps between groups",
+        "Best minus worst group on test, with an interval that holds for all pairs of groups at "
+        "once (max-t bootstrap over quads or images): it leaves out 0 for less than 5% of columns "
+        "without any gap. Shuffled groups: what chance gives, mean and middle 95% of deals of the "
+        "groups to the samples. Every group, and areas across groups, are in fairness.csv.",
+        "fairness_gaps.csv",
+    ),
+    "calibration": (
+        "Calibration",
+        "Expected calibration error on test (15 bins) as predicted, and after one temperature that "
+        "was fitted on validation; nll in nats.",
+        "calibration.csv",
+    ),
+    "confounders": (
+        "Confounder accuracy",
+        "Share of images, texts or quads with several labels of which every sample is right. Who "
+        "reads one modality alone is right about no such group of the other. Chance: what "
+        "independent guesses get that are right as often.",
+        "confounders.csv",
+    ),
+    "checks": (
+        "Checks",
+        "Of predictions, over all models and seeds, and of the splits.",
+        "checks.csv",
+    ),
+    "reproduction": (
+        "Published results",
+        "Beside what this run measured for the model that stands for the published one; empty "
+        "where it has none. Samples, weights and protocol may differ.",
+        "reproduction.csv",
+    ),
     "verdicts": (
         "Explanations against random",
         "Image tokens (patches or regions; words, in a run without images), most relevant removed "
@@ -144,6 +224,11 @@ def introduction(config, stem, stem_models, frozen, explained):
         if dataset in GENERATED
         else f"Data: {dataset} files below {config['dataset']['root']}."
     )
+    if config["dataset"].get("bias"):
+        data += (
+            f" A bias is planted: in training, the colour that is claimed of a "
+            f"{config['dataset']['bias']} tells the label."
+        )
     models = origins(config)
     if stem_models and stem:
         models.append(

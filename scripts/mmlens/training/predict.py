@@ -30,7 +30,7 @@ def predict(model, data, rows, device, batch_size=BATCH):
     return torch.cat(logits)[torch.from_numpy(inverse.reshape(-1))]
 
 
-def prediction_table(logits_of, data, splits, threshold=None):
+def prediction_table(logits_of, data, splits, threshold=None, scores=False):
     """DataFrame of sample_id, split, label, logit, probability, prediction, threshold.
 
     With C answers or classes the prediction is the number of the one with the highest logit; logit
@@ -39,6 +39,7 @@ def prediction_table(logits_of, data, splits, threshold=None):
 
     logits_of : function, rows of `data` -> logits (N,) or (N, C), such as `predict` of a model
     splits : those without samples are left out; ValueError if no other is left
+    scores : whether to keep the logits of all answers or classes, as lists
     """
     parts = []
     present = set(data.samples["split"])
@@ -52,6 +53,8 @@ def prediction_table(logits_of, data, splits, threshold=None):
         logits = logits_of(rows).double()
         chosen = data.samples.iloc[rows.numpy()]
         said = binary_columns(logits, threshold) if logits.ndim == 1 else answer_columns(logits)
+        if scores:
+            said["scores"] = list(logits.float().numpy())
         known = {name: chosen[name].to_numpy() for name in ("sample_id", "split", "label")}
         parts.append(pd.DataFrame({**known, **said}))
     return pd.concat(parts, ignore_index=True)

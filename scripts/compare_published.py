@@ -1,0 +1,19 @@
+"""Published results of the run's data set, beside those that this run measured."""
+
+import sys
+
+sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+import pandas as pd
+
+from mmlens.evaluation.published import beside_published, measured_results, read_published
+from mmlens.table import write_csv
+
+tables = {
+    Path(path).stem: pd.read_csv(path, dtype={"seeds": str}) for path in snakemake.input.tables
+}
+published = read_published(snakemake.input.published)
+found = beside_published(published, snakemake.params.published, measured_results(tables))
+write_csv(snakemake.output[0], found)

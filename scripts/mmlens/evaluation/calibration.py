@@ -1,0 +1,110 @@
+"""Calibration: does a probability of 0.8 come true eight times out of ten?
+
+Of two labels the probability is that of label 1; of answers it is the confidence that the best
+answer is right.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from ..metrics import calibration_error
+from .classification import with_samples
+from .statistics import bootstrap_weights, interval
+
+COLUMNS = ("temperature", "ece", "ece_low", "ece_high")
+COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "nll", "nll_scaled", "n", "note")
+BINS = ("scaled", "bin", "lower", "upper", "confidence", "share", "share_low", "share_high", "n")
+COUNT = 15  # bins of equal width, as in `metrics.calibration_error`
+NOT_DEFINED = "no validation predictions to fit the temperature on; add val to predict.splits"
+# Beyond these a probability is 0 or 1, or one half, whatever the logit.
+RANGE = (-6.0, 6.0)  # of the logarithm of the temperature
+
+
+def assess_calibration(predictions, samples, came_true, *, resamples, seed, split="test"):
+    """Calibration of one model and seed, before and after temperature scaling.
+
+    One temperature T > 0, fitted on the split val by the likelihood, divides all logits (Guo et al.
+    2017, section 4.2); it changes no order of the samples.
+
+    Parameters
+    ----------
+    predictions : DataFrame of one predictions file
+    samples : DataFrame, the samples table
+    came_true : Series by sample_id: the label, or the accuracy of the best answer, in [0, 1]
+
+    Returns
+    -------
+    row : dict of COLUMNS; ece is the expected calibration error with its cluster-bootstrap
+        interval (T is not fitted again), nll the mean negative log-likelihood in nats
+    bins : DataFrame of BINS, of the reliability diagram: mean confidence, and the share that came
+        true with its interval, per bin that holds samples; scaled says by T or not
+    """
+    fitted, note = np.nan, NOT_DEFINED
+    if split != "val" and {"val"} <= set(predictions["split"]):
+        logit, truth, _ = columns(predictions, samples, came_true, "val")
+        fitted, note = fit_temperature(logit, truth), ""
+    logit, truth, clusters = columns(predictions, samples, came_true, split)
+    weights = bootstrap_weights(clusters, resamples, seed)
+    row, bins = {"temperature": fitted, "n": len(logit), "note": note}, []
+    for end, temperature in (("", 1.0), ("_scaled", fitted)):
+        probability = expit(logit / temperature)
+        known = not np.isnan(temperature)
+        error = calibration_error(truth, probability) if known else np.nan
+        drawn = calibration_error(truth, probability, weights) if known else np.nan
+        row[f"ece{end}"] = error
+        row[f"ece{end}_low"], row[f"ece{end}_high"] = interval(drawn)
+        row[f"nll{end}"] = likelihood_loss(logit, truth, temperature)
+        if known:
+            found = reliability(probability, truth, weights)
+            bins.append(found.assign(scaled="yes" if end else "no"))
+    return {name: row[name] for name in COLUMNS}, pd.concat(bins)[list(BINS)]
+
+
+def columns(predictions, samples, came_true, split):
+    """Logits, what came true and clusters (N,) of a split."""
+    chosen = with_samples(predictions, samples, split)
+    truth = chosen["sample_id"].map(came_true).to_numpy(float)
+    return chosen["logit"].to_numpy(float), truth, chosen["cluster_id"]
+
+
+def fit_temperature(logit, truth):
+    """The temperature of the least `likelihood_loss`."""
+    found = minimize_scalar(
+        lambda log: likelihood_loss(logit, truth, np.exp(log)), bounds=RANGE, method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def likelihood_loss(logit, truth, temperature):
+    """Mean cross-entropy in nats of sigmoid(logit / temperature) and truth in [0, 1]."""
+    if np.isnan(temperature):
+        return np.nan
+    scaled = logit / temperature
+    return float(np.mean(np.logaddexp(0, scaled) - truth * scaled))
+
+
+def reliability(probability, truth, weights):
+    """Rows of BINS without `scaled`; weights (R, N) of the bootstrap."""
+    member = np.minimum((probability * COUNT).astype(int), COUNT - 1)
+    rows = []
+    for number in np.unique(member):
+        mask = member == number
+        drawn = weights[:, mask]
+        with np.errstate(invalid="ignore"):  # resamples without any of the bin
+            shares = drawn @ truth[mask] / drawn.sum(1)
+        low, high = interval(shares)
+        rows.append(
+            {
+                "bin": number,
+                "lower": number / COUNT,
+                "upper": (number + 1) / COUNT,
+                "confidence": probability[mask].mean(),
+                "share": truth[mask].mean(),
+                "share_low": low,
+                "share_high": high,
+                "n": int(mask.sum()),
+            }
+        )
+    return pd.DataFrame(rows)

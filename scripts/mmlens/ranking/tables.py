@@ -1,0 +1,158 @@
+"""Zero-shot and retrieval tables, from the records of `scores`, with controls and chance."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.statistics import bootstrap_weights, interval
+from ..files import seed_from
+from ..metrics import average_precision
+from . import SHUFFLED
+
+ZERO_SHOT = ("control", "rule", "category", "metric", "value", "low", "high", "chance", "n")
+RETRIEVAL = ("control", "direction", "metric", "value", "low", "high", "chance", "n", "ranked")
+RULES = ("largest", "any")
+BEST = (1, 5)  # classes of the top-k accuracies
+RECALLS = (1, 5, 10)
+DIRECTIONS = {"image": "image to text", "caption": "text to image"}
+
+
+def zero_shot_table(records, samples, names, *, resamples, seed):
+    """Zero-shot classification of one model and seed.
+
+    An image shows several classes. By rule "largest" the one of its largest object counts as right,
+    by rule "any" each that it shows. Average precision ranks all images for one class; mAP is its
+    mean over the classes that occur.
+
+    Parameters
+    ----------
+    records : DataFrame of `ranking.scores` of kind classes
+    samples : DataFrame, the samples table
+    names : the C classes
+
+    Returns
+    -------
+    DataFrame: ZERO_SHOT; category "all" with top1, top5, map and similarity (of an image with the
+    prompt of its class), and each class with top1 and average precision. control "" is the model,
+    "shuffled_labels" the same against the labels of other images, "random_weights" the network with
+    its parameters in random order. chance is the expected value of a random ranking.
+    """
+    records = records[records["kind"] == "classes"]
+    tables = []
+    for control, own in records.groupby("control", sort=False):
+        joined = samples.merge(own, on="sample_id", validate="one_to_one")
+        found = classified(joined, np.stack(joined["scores"]), names, resamples, seed)
+        tables.append(found.assign(control=control))
+        if control == "":
+            order = np.random.default_rng(seed_from("shuffled labels", seed)).permutation(
+                len(joined)
+            )
+            dealt = joined.assign(
+                **{name: joined[name].to_numpy()[order] for name in ("label", "targets")},
+                similarity=np.nan,
+            )
+            found = classified(dealt, np.stack(joined["scores"]), names, resamples, seed)
+            tables.append(found.assign(control=SHUFFLED))
+    return pd.concat(tables, ignore_index=True)[list(ZERO_SHOT)]
+
+
+def classified(joined, scores, names, resamples, seed):
+    """Rows of ZERO_SHOT without control; scores : (N, C)."""
+    weights = bootstrap_weights(joined["cluster_id"], resamples, seed)
+    number = {name: k for k, name in enumerate(names)}
+    present = np.zeros(scores.shape, bool)
+    for row, cell in enumerate(joined["targets"]):
+        present[row, [number[name] for name in json.loads(cell)]] = True
+    largest = np.arange(len(names)) == joined["label"].to_numpy()[:, None]
+    best = np.argsort(-scores, axis=1, kind="stable")
+    rows = []
+
+    def add(category, rule, metric, values, chance):
+        mean, low, high = mean_with_interval(values, weights)
+        row = {"category": category, "rule": rule, "metric": metric, "value": mean}
+        rows.append(row | {"low": low, "high": high, "chance": chance, "n": len(values)})
+
+    for rule, right in zip(RULES, (largest, present), strict=True):
+        count = right.sum(1)
+        for k in BEST:
+            hit = np.take_along_axis(right, best[:, :k], 1).any(1)
+            add("all", rule, f"top{k}", hit, np.mean(1 - missed(len(names), count, k)))
+    similarity = joined["similarity"].to_numpy(float)
+    if not np.isnan(similarity).all():
+        add("all", "", "similarity", similarity, np.nan)
+    known = np.flatnonzero(present.any(0))
+    of_class = [(present[:, k], scores[:, k]) for k in known]
+    precision = np.array([average_precision(*columns) for columns in of_class])
+    drawn = np.array([average_precision(*columns, weights) for columns in of_class])
+    chance = [random_precision(len(joined), right.sum()) for right, _ in of_class]
+    row = {"category": "all", "rule": "any", "metric": "map", "value": precision.mean()}
+    row["low"], row["high"] = interval(np.nanmean(drawn, 0))
+    rows.append(row | {"chance": np.mean(chance), "n": len(joined)})
+    for place, k in enumerate(known):
+        own = joined["label"].to_numpy() == k
+        if own.any():
+            mean, low, high = mean_with_interval(best[own, 0] == k, weights[:, own])
+            row = {"category": names[k], "rule": "largest", "metric": "top1", "value": mean}
+            row |= {"low": low, "high": high, "chance": 1 / len(names), "n": int(own.sum())}
+            rows.append(row)
+        row = {"category": names[k], "rule": "any", "metric": "average_precision"}
+        row |= {"value": precision[place], "chance": chance[place]}
+        row["low"], row["high"] = interval(drawn[place])
+        rows.append(row | {"n": int(present[:, k].sum())})
+    return pd.DataFrame(rows)
+
+
+def mean_with_interval(values, weights):
+    """(mean, low, high) of values (N,); weights (R, N), whose rows may hold nothing of them."""
+    values = np.asarray(values, float)
+    total = weights.sum(1)
+    with np.errstate(invalid="ignore"):
+        return values.mean(), *interval((weights @ values) / total)
+
+
+def random_precision(items, relevant):
+    """Expected average precision of a random order of `items` (Bestgen 2015, eq. 2)."""
+    harmonic = (1 / np.arange(1, items + 1)).sum() / items
+    others = (relevant - 1) / (items - 1) if items > 1 else 0.0
+    return others * (1 - harmonic) + harmonic
+
+
+def missed(items, relevant, best):
+    """Chance that none of `relevant` items (N,) is among the `best` of `items` in random order."""
+    relevant = np.asarray(relevant)
+    left = np.ones(len(relevant))
+    for place in range(min(best, items)):
+        left *= np.clip((items - relevant - place) / (items - place), 0, 1)
+    return left
+
+
+def retrieval_table(records, samples, *, resamples, seed):
+    """Retrieval of one model and seed: recall at 1, 5 and 10 both ways.
+
+    An image is found by any of its captions, a caption by any image that has it. The controls are
+    those of `zero_shot_table`.
+
+    Returns
+    -------
+    DataFrame: RETRIEVAL; metrics r1, r5, r10, and for image to text the similarity of an image with
+    its own captions; ranked is the number of items that each query ranks
+    """
+    clusters = samples.set_index("sample_id")["cluster_id"]
+    rows = []
+    chosen = records[records["kind"].isin(DIRECTIONS)]
+    for (control, kind), own in chosen.groupby(["control", "kind"], sort=False):
+        weights = bootstrap_weights(own["sample_id"].map(clusters), resamples, seed)
+        items = int(own["ranked"].iat[0])
+        facts = {"control": control, "direction": DIRECTIONS[kind], "n": len(own), "ranked": items}
+        metrics = {
+            f"r{k}": (own["rank"] < k, np.mean(1 - missed(items, own["relevant"], k)))
+            for k in RECALLS
+        }
+        if own["similarity"].notna().any():
+            metrics["similarity"] = (own["similarity"], np.nan)
+        for metric, (values, chance) in metrics.items():
+            value, low, high = mean_with_interval(values, weights)
+            found = {"metric": metric, "value": value, "low": low, "high": high}
+            rows.append(facts | found | {"chance": chance})
+    return pd.DataFrame(rows, columns=list(RETRIEVAL))

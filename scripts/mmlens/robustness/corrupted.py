@@ -1,0 +1,143 @@
+"""The samples of a run with corrupted images or texts, as a model gets to see them."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..features.base import Geometry
+from ..features.reader import FeatureBatch
+from ..models.inputs import Pixels
+from . import CORRUPTIONS
+
+
+class CorruptedImages:
+    """The images of some samples as squares of one size, corrupted when they are read.
+
+    Parameters
+    ----------
+    paths : files of the distinct images; keys : what each one's random numbers depend on
+    size : side of the squares that all are resized to before anything else, in pixels
+    """
+
+    def __init__(self, paths, keys, size):
+        self.paths, self.keys, self.size = list(paths), list(keys), size
+
+    @cached_property
+    def squares(self):
+        """`Pixels` of the images as they are, decoded when the first is read."""
+        return Pixels(self.paths, Geometry(self.size, self.size))
+
+    def read(self, numbers, name, level):
+        """uint8 (n, 3, size, size) of the images `numbers` (long tensor)."""
+        squares = self.squares.read(numbers)
+        if name is None:
+            return squares
+        keys = [self.keys[number] for number in numbers.tolist()]
+        return CORRUPTIONS.get(name)(squares, level, keys)
+
+
+class CorruptedPixels:
+    """In the place of `Pixels`: corrupted squares, in a model's own geometry."""
+
+    def __init__(self, images, geometry, name, level):
+        self.images, self.geometry, self.name, self.level = images, geometry, name, level
+
+    def read(self, numbers):
+        """uint8 (n, 3, height, width) of the images `numbers`."""
+        return fitted(self.images.read(numbers, self.name, self.level), self.geometry)
+
+
+class CorruptedFeatures:
+    """In the place of a `FeatureReader`: features of corrupted images, extracted when read.
+
+    extractor : Extractor; device : torch device of its weights
+    """
+
+    def __init__(self, images, extractor, device, name, level):
+        self.images, self.extractor, self.device = images, extractor.to(device), device
+        self.name, self.level = name, level
+        self.tokens, self.width, self.grid = extractor.tokens, extractor.width, extractor.grid
+
+    def places_of(self, images):
+        number = {path: k for k, path in enumerate(self.images.paths)}
+        return np.array([number[image] for image in images], int)
+
+    @torch.inference_mode()
+    def read(self, places):
+        """The `FeatureBatch` of rows of `places_of`."""
+        squares = self.images.read(torch.from_numpy(np.asarray(places)), self.name, self.level)
+        extractor, count = self.extractor, len(squares)
+        given = fitted(squares, extractor.geometry) if extractor.geometry else list(squares)
+        given = given.to(self.device) if extractor.geometry else given
+        names = [[self.images.paths[k] for k in places]] if extractor.reads_names else []
+        found = extractor.extract(given, *names)
+        # Boxes of a grid take no part in what a model of patches computes from a square image.
+        boxes = found.get("boxes", np.zeros((count, extractor.tokens, 4), np.float32))
+        valid = found.get("valid", np.ones((count, extractor.tokens), bool))
+        return FeatureBatch(found["features"].astype(np.float32), boxes, valid)
+
+
+def fitted(squares, geometry):
+    """uint8 (n, 3, S, S) as (n, 3, height, width) of a geometry."""
+    side = squares.shape[-1]
+    if (geometry.height, geometry.width) == (side, side) and geometry.shortest_edge in (None, side):
+        return squares
+    arrays = [
+        geometry.apply(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))))
+        for image in squares.numpy()
+    ]
+    shape = (0, 3, geometry.height, geometry.width)
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros(shape, dtype=torch.uint8)
+
+
+class Corrupter:
+    """Makes corrupted copies of `EncodedSamples`; what a corruption leaves alone is shared.
+
+    Parameters
+    ----------
+    data : EncodedSamples; size : side of the squares that images are resized to
+    extractor : Extractor of the features that the model reads, None for pixels
+    folder : for images that a model opens itself
+    """
+
+    def __init__(self, data, size, extractor=None, device="cpu", folder=None):
+        self.data, self.extractor, self.device = data, extractor, device
+        self.folder = folder and Path(folder)
+        unique = data.samples.drop_duplicates("image")
+        self.images = CorruptedImages(unique["image"], unique["image_sha256"], size)
+
+    def images_by(self, name=None, level=None):
+        """The samples with their images corrupted; without a name only resized.
+
+        As they are, for a model that reads no images, or features that were computed elsewhere.
+        """
+        data = self.data
+        if data.features is not None and self.extractor is None:
+            return data
+        if data.spec.raw:
+            return data.with_files(self.written(name, level))
+        if self.extractor is not None:
+            reader = CorruptedFeatures(self.images, self.extractor, self.device, name, level)
+            return data.with_features(reader)
+        if data.spec.geometry is None:
+            return data
+        return data.with_pixels(CorruptedPixels(self.images, data.spec.geometry, name, level))
+
+    def texts_by(self, name, level):
+        """The samples with their texts corrupted, and their images resized as by `images_by`."""
+        corrupt = CORRUPTIONS.get(name)
+        texts = [corrupt(text, level) for text in self.data.samples["text"]]
+        return self.images_by().with_texts(texts)
+
+    def written(self, name, level):
+        """Files of the corrupted images, {path of the image: path of the file}."""
+        files = {}
+        for number, path in enumerate(self.images.paths):
+            pixels = self.images.read(torch.tensor([number]), name, level)[0]
+            file = self.folder / f"{number}.png"
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, compress_level=1)
+            files[path] = str(file)
+        return files

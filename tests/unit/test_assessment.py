@@ -1,0 +1,241 @@
+"""Calibration, confounders, checks, pairs of models, seeds and answers by type."""
+
+import json
+
+import assessed
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from mmlens.evaluation.calibration import assess_calibration, fit_temperature, likelihood_loss
+from mmlens.evaluation.checks import check_leakage, check_predictions, shuffled_auroc
+from mmlens.evaluation.classification import compare, evaluate
+from mmlens.evaluation.confounders import confounder_accuracy
+from mmlens.evaluation.model_pairs import compare_models, mcnemar_p
+from mmlens.evaluation.question_types import accuracy_by_type
+from mmlens.evaluation.seeds import summarise_seeds
+
+STATISTICS = {"resamples": 200, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return assessed.claims(200)
+
+
+def truth_of(samples):
+    return samples.set_index("sample_id")["label"]
+
+
+def test_one_temperature_makes_an_overconfident_model_calibrated(samples):
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=len(samples)) * 1.5
+    label = (rng.random(len(samples)) < 1 / (1 + np.exp(-honest))).astype(int)
+    samples = samples.assign(label=label)
+    predictions = assessed.predicted(samples, 0.0).assign(
+        logit=4 * honest, probability=1 / (1 + np.exp(-4 * honest))
+    )
+    row, bins = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
+    assert row["temperature"] == pytest.approx(4, rel=0.25)
+    assert row["ece_scaled_high"] < row["ece_low"]
+    assert row["nll_scaled"] < row["nll"]
+    assert set(bins["scaled"]) == {"yes", "no"}
+    for _, part in bins.groupby("scaled"):
+        assert part["n"].sum() == row["n"]
+        error = (part["n"] * (part["share"] - part["confidence"]).abs()).sum() / row["n"]
+        expected = row["ece_scaled"] if part["scaled"].iat[0] == "yes" else row["ece"]
+        assert error == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.floats(-8, 8), st.integers(0, 1)), min_size=2, max_size=30))
+def test_the_temperature_is_the_best_there_is(rows):
+    logit, truth = np.array(rows).T
+    best = likelihood_loss(logit, truth, fit_temperature(logit, truth))
+    for temperature in np.exp(np.linspace(-5.9, 5.9, 60)):
+        assert best <= likelihood_loss(logit, truth, temperature) + 1e-4
+
+
+def test_without_validation_predictions_there_is_no_temperature(samples):
+    predictions = assessed.predicted(samples, 1.0)
+    predictions = predictions[predictions["split"] == "test"]
+    row, bins = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
+    assert np.isnan(row["temperature"])
+    assert np.isnan(row["ece_scaled"])
+    assert "add val to predict.splits" in row["note"]
+    assert set(bins["scaled"]) == {"no"}
+
+
+def test_confounders_are_right_as_a_whole(samples):
+    """A model that reads texts alone is right about no text, and one that knows all about all."""
+    knows = assessed.predicted(samples, 100.0)
+    found = confounder_accuracy(knows, samples, **STATISTICS).set_index("kind")
+    assert found["value"].tolist() == [1, 1, 1]
+    assert found["groups"].tolist() == [300, 300, 150]
+    of_text = samples["text"].str.endswith("1").astype(int)
+    reads = knows.assign(prediction=of_text.to_numpy())
+    found = confounder_accuracy(reads, samples, **STATISTICS).set_index("kind")
+    assert found.loc["text", "value"] == found.loc["quad", "value"] == 0
+    assert found.loc["image", "value"] == pytest.approx(0.5, abs=0.1)
+    assert found.loc["quad", "chance"] == pytest.approx(0.5**4)
+    guessed = assessed.predicted(samples, 0.0)
+    found = confounder_accuracy(guessed, samples, **STATISTICS)
+    assert (found["low"] <= found["chance"]).all()
+    assert (found["chance"] <= found["high"]).all()
+
+
+def test_groups_of_one_label_are_no_confounders(samples):
+    alike = samples.assign(label=0, quad_id="")
+    assert confounder_accuracy(assessed.predicted(alike, 1.0), alike, **STATISTICS).empty
+
+
+def passed(table):
+    return table.set_index("check")["passed"].to_dict()
+
+
+def test_good_predictions_pass_every_check(samples):
+    found = check_predictions(assessed.predicted(samples, 1.0), samples, **STATISTICS)
+    assert set(found["passed"]) == {"yes"}
+    null = found.set_index("check").loc["shuffled_labels_at_chance"]
+    assert null["value"] == pytest.approx(0.5, abs=0.01)
+    assert null["low"] < 0.5 < null["high"]
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("no_null_predictions", lambda p: p.assign(prediction=p["prediction"].where(p.index > 0))),
+        ("valid_predictions", lambda p: p.assign(prediction=p["prediction"].where(p.index > 0, 2))),
+        ("valid_probability_range", lambda p: p.assign(probability=p["probability"] * 3)),
+        ("no_null_probabilities", lambda p: p.assign(probability=np.nan)),
+        ("class_distribution", lambda p: p.assign(prediction=0)),
+        ("better_than_random", lambda p: p.assign(logit=-p["logit"])),
+    ],
+)
+def test_each_check_finds_its_fault(samples, check, change):
+    predictions = assessed.predicted(samples, 1.0)
+    found = passed(check_predictions(change(predictions), samples, **STATISTICS))
+    assert found[check] == "no"
+
+
+def test_a_doubled_prediction_is_counted(samples):
+    predictions = assessed.predicted(samples, 1.0)
+    extra = predictions[predictions["split"] == "val"].head(1)
+    doubled = pd.concat([predictions, extra], ignore_index=True)
+    found = check_predictions(doubled, samples, **STATISTICS)
+    assert passed(found)["prediction_count"] == "no"
+
+
+def test_shuffled_labels_are_at_chance_even_where_scores_tie():
+    label = np.tile([0, 1], 50)
+    assert shuffled_auroc(label, np.zeros(100), 0) == (0.5, 0.5, 0.5)
+    mean, low, high = shuffled_auroc(label, label, 0)
+    assert mean == pytest.approx(0.5, abs=0.01)
+    assert low < 0.5 < high
+
+
+def test_leakage_is_found_by_id_bytes_and_looks():
+    samples = assessed.claims(4)
+    samples["split"] = ["train"] * 8 + ["test"] * 8
+    names = samples["image"].unique()
+    hashes = {name: f"{k:016x}" for k, name in enumerate(np.array([0, 1, 2, 3]) * 0x1111_0000)}
+    hashes = {name: f"{(k + 1) * 0x0F0F_0F0F_0F0F:016x}" for k, name in enumerate(names)}
+    clean = check_leakage(samples, hashes, 4)
+    assert passed(clean) == {
+        "leakage_ids": "yes",
+        "leakage_images": "yes",
+        "leakage_near_duplicate_images": "yes",
+        "leakage_texts": "",
+    }
+    # One image of test is one of train but for two bits, one text and one file are the same.
+    hashes[names[4]] = f"{int(hashes[names[0]], 16) ^ 0b101:016x}"
+    samples.loc[12, "image_sha256"] = samples.loc[0, "image_sha256"]
+    samples.loc[15, "text"] = samples.loc[0, "text"]
+    found = check_leakage(samples, hashes, 4).set_index("check")
+    assert found["value"].to_dict() == {
+        "leakage_ids": 0,
+        "leakage_images": 1,
+        "leakage_near_duplicate_images": 2,
+        "leakage_texts": 1,
+    }
+    assert (
+        found.loc["leakage_near_duplicate_images", "note"] == f"the first: {names[4]}, {names[0]}"
+    )
+
+
+def test_models_are_compared_sample_by_sample(samples):
+    parts = [
+        assessed.predicted(samples, signal, seed).assign(model=name, seed=0)
+        for seed, (name, signal) in enumerate((("good", 2.0), ("fair", 0.5), ("same", 0.5)))
+    ]
+    predictions = pd.concat(parts, ignore_index=True)
+    table = compare_models(predictions, samples, **STATISTICS)
+    assert set(table["test"]) == {"delong", "mcnemar", "permutation"}
+    assert (table["p_holm"] >= table["p"]).all()
+    pairs = table.set_index(["test", "model_a", "model_b"])
+    for test in ("delong", "mcnemar", "permutation"):
+        assert pairs.loc[(test, "good", "fair"), "verdict"] == "A better"
+        assert pairs.loc[(test, "fair", "same"), "verdict"] == "not separable"
+    row = pairs.loc[("permutation", "good", "fair")]
+    right = [p[p["split"] == "test"].eval("prediction == label") for p in parts]
+    assert row["difference"] == pytest.approx(right[0].mean() - right[1].mean())
+    assert row["difference_low"] < row["difference"] < row["difference_high"]
+
+
+def test_mcnemar_counts_what_one_model_alone_is_right_about():
+    differences = np.array([1] * 9 + [-1] * 2 + [0] * 50)
+    assert mcnemar_p(differences) == binomtest(9, 11).pvalue
+    assert mcnemar_p(np.zeros(5)) == 1
+
+
+def test_one_model_has_no_pairs(samples):
+    predictions = assessed.predicted(samples, 1.0).assign(model="only", seed=0)
+    assert compare_models(predictions, samples, **STATISTICS).empty
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_seeds_have_a_mean_a_deviation_and_from_three_an_interval(samples, count):
+    parts = [assessed.predicted(samples, 1.0, k).assign(model="m", seed=k) for k in range(count)]
+    results = {("m", k): evaluate(part, samples, **STATISTICS) for k, part in enumerate(parts)}
+    table = summarise_seeds(compare(results, pd.concat(parts), samples, **STATISTICS))
+    if count == 1:
+        assert table.empty
+        return
+    row = table[(table["subset"] == "all") & (table["metric"] == "auroc")].iloc[0]
+    values = [results["m", k]["subsets"]["all"]["auroc"]["value"] for k in range(count)]
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert pd.notna(row["low"]) == (count == 3)
+
+
+def test_answers_by_type_and_those_to_other_questions():
+    rows = 40
+    frame = pd.DataFrame(
+        {
+            "sample_id": [f"{k}" for k in range(rows)],
+            "split": "test",
+            "label": [k % 2 for k in range(rows)],
+            "label_name": [("yes", "no")[k % 2] for k in range(rows)],
+            "answers": [json.dumps({("yes", "no")[k % 2]: 1.0}) for k in range(rows)],
+            "cluster_id": [f"{k // 2}" for k in range(rows)],
+            "group_answer_type": ["a" if k < 20 else "b" for k in range(rows)],
+        }
+    )
+    said = [k % 2 if k < 20 else 0 for k in range(rows)]
+    predictions = pd.DataFrame(
+        {
+            "sample_id": frame["sample_id"],
+            "split": "test",
+            "label": frame["label"],
+            "prediction": said,
+            "answers_top5": [json.dumps([k]) for k in said],
+        }
+    )
+    table = accuracy_by_type(predictions, frame, ["yes", "no"], **STATISTICS)
+    found = table.set_index(["control", "subset"])["value"]
+    assert found["", "answer_type=a"] == 1
+    assert found["", "answer_type=b"] == found["", "all"] - 0.25 == 0.5
+    control = table[table["control"] == "shuffled_answers"].set_index("subset").loc["all"]
+    assert control["low"] <= 0.5 <= control["high"]

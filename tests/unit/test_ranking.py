@@ -1,0 +1,173 @@
+"""Zero-shot and retrieval tables against brute force, with controls at chance."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from mmlens.ranking import RANDOM, SHUFFLED
+from mmlens.ranking.scores import (
+    best_ranks,
+    caption_table,
+    class_records,
+    head_of,
+    ranking_records,
+)
+from mmlens.ranking.tables import missed, random_precision, retrieval_table, zero_shot_table
+
+NAMES = [f"class {k}" for k in range(12)]
+STATISTICS = {"resamples": 200, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(150):
+        present = sorted(rng.choice(12, rng.integers(1, 4), replace=False).tolist())
+        rows.append(
+            {
+                "sample_id": f"{k:03d}",
+                "split": "test",
+                "label": present[0],
+                "targets": json.dumps([NAMES[c] for c in present]),
+                "captions": json.dumps([f"picture {k}", f"group {k // 3}"]),
+                "cluster_id": f"{k}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scored(samples, signal, seed=0):
+    """Class scores (N, C): noise, and `signal` for every class that an image shows."""
+    rng = np.random.default_rng(seed)
+    present = np.array([[n in json.loads(cell) for n in NAMES] for cell in samples["targets"]])
+    return rng.normal(size=present.shape) + signal * present, present
+
+
+def test_zero_shot_metrics_are_those_of_brute_force(samples):
+    scores, present = scored(samples, 1.5)
+    records = class_records(samples, scores, True, "")
+    table = zero_shot_table(records, samples, NAMES, **STATISTICS)
+    found = table[table["control"] == ""].set_index(["category", "rule", "metric"])["value"]
+    order = (-scores).argsort(1)
+    for k in (1, 5):
+        best = [set(row[:k]) for row in order]
+        any_right = [
+            bool(top & set(np.flatnonzero(own))) for top, own in zip(best, present, strict=True)
+        ]
+        largest = [label in top for top, label in zip(best, samples["label"], strict=True)]
+        assert found["all", "any", f"top{k}"] == np.mean(any_right)
+        assert found["all", "largest", f"top{k}"] == np.mean(largest)
+    precision = [average_precision_score(present[:, c], scores[:, c]) for c in range(12)]
+    assert found["all", "any", "map"] == pytest.approx(np.mean(precision))
+    for c, name in enumerate(NAMES):
+        assert found[name, "any", "average_precision"] == pytest.approx(precision[c])
+        own = samples["label"] == c
+        if own.any():
+            assert found[name, "largest", "top1"] == (order[own, 0] == c).mean()
+    true = scores[np.arange(150), samples["label"]]
+    assert found["all", "", "similarity"] == pytest.approx(true.mean())
+    bounds = table.dropna(subset=["low"])
+    assert (bounds["low"] <= bounds["value"] + 1e-12).all()
+    assert (bounds["value"] <= bounds["high"] + 1e-12).all()
+
+
+def test_controls_are_at_chance(samples):
+    scores, _ = scored(samples, 3.0)
+    noise, _ = scored(samples, 0.0, seed=1)
+    records = pd.concat(
+        [
+            class_records(samples, scores, True, ""),
+            class_records(samples.head(100), noise[:100], False, RANDOM),
+        ]
+    )
+    table = zero_shot_table(records, samples, NAMES, **STATISTICS)
+    whole = table[(table["category"] == "all") & table["chance"].notna()]
+    for control, rows in whole.groupby("control"):
+        inside = (rows["low"] <= rows["chance"]) & (rows["chance"] <= rows["high"])
+        assert inside.all() == (control != ""), rows
+    assert set(whole["control"]) == {"", SHUFFLED, RANDOM}
+    assert set(whole.loc[whole["control"] == RANDOM, "n"]) == {100}
+
+
+@given(st.integers(1, 8), st.integers(0, 8), st.integers(1, 5))
+def test_chance_is_what_random_orders_give(items, relevant, best):
+    relevant = min(relevant, items)
+    rng = np.random.default_rng(0)
+    hits = [bool((rng.permutation(items)[:best] < relevant).any()) for _ in range(400)]
+    expected = 1 - missed(items, np.array([relevant]), best)[0]
+    assert np.mean(hits) == pytest.approx(expected, abs=0.12)
+    assert 0 <= expected <= 1
+
+
+@pytest.mark.parametrize(("items", "relevant"), [(1, 1), (6, 1), (6, 6), (30, 7)])
+def test_the_average_precision_of_chance(items, relevant):
+    rng = np.random.default_rng(0)
+    right = np.arange(items) < relevant
+    found = [average_precision_score(right, rng.random(items)) for _ in range(3000)]
+    assert random_precision(items, relevant) == pytest.approx(np.mean(found), abs=0.03)
+
+
+def retrieved(samples, own, first, control=""):
+    records = ranking_records(samples, own, first, np.zeros(len(samples)), control, 0)
+    table = retrieval_table(records, samples, **STATISTICS)
+    return records, table.set_index(["direction", "metric"])["value"]
+
+
+def test_retrieval_is_that_of_brute_force(samples):
+    captions, relevant = caption_table(samples)
+    assert len(captions) == 150 + 50
+    assert relevant.sum(0).tolist().count(3) == 50
+    scores = np.random.default_rng(2).normal(size=relevant.shape) + 2.5 * relevant
+    records, found = retrieved(samples, scores, scores)
+    for direction, matrix, right in (
+        ("image to text", scores, relevant),
+        ("text to image", scores.T, relevant.T),
+    ):
+        order = (-matrix).argsort(1)
+        for k in (1, 5, 10):
+            hits = [own[row[:k]].any() for row, own in zip(order, right, strict=True)]
+            assert found[direction, f"r{k}"] == np.mean(hits)
+    assert (records["relevant"] == np.r_[np.full(150, 2), relevant.sum(0)]).all()
+    _, shuffled = retrieved(samples, scores, scores, SHUFFLED)
+    assert shuffled["image to text", "r10"] < 0.3 < found["image to text", "r10"]
+
+
+def test_the_head_of_a_first_ranking_is_ordered_anew(samples):
+    _, relevant = caption_table(samples)
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=relevant.shape) + 1.5 * relevant
+    exact = rng.normal(size=relevant.shape) + 6 * relevant
+    chosen = head_of(first, 20)
+    assert (chosen.sum(1) >= 20).all()
+    assert (chosen.sum(0) >= 20).all()
+    assert chosen.mean() < 0.35
+    own = np.where(chosen, exact, np.nan)
+    ranks = best_ranks(own, first, relevant, 0)
+    for row in range(0, 150, 7):
+        inside = np.flatnonzero(chosen[row])
+        outside = np.flatnonzero(~chosen[row])
+        order = [
+            *inside[(-exact[row, inside]).argsort()],
+            *outside[(-first[row, outside]).argsort()],
+        ]
+        assert ranks[row] == np.flatnonzero(relevant[row, order])[0]
+    _, alone = retrieved(samples, first, first)
+    _, both = retrieved(samples, own, first)
+    _, best = retrieved(samples, exact, exact)
+    name = ("image to text", "r1")
+    assert alone[name] < both[name] <= best[name]
+
+
+def test_ties_are_broken_at_random():
+    same = np.zeros((2000, 10))
+    rng = np.random.default_rng(4)
+    relevant = np.zeros_like(same, bool)
+    relevant[np.arange(2000), rng.integers(0, 10, 2000)] = True
+    ranks = best_ranks(same, same, relevant, 0)
+    assert np.bincount(ranks, minlength=10).min() > 140
