@@ -114,3 +114,14 @@ def test_vqa_generated(tmp_path):
     pointing = found[(found["metric"] == "pointing") & (found["subset"] == "all")]
     assert set(pointing["n"]) == {20}
     assert "generated questions about coloured shapes" in (results / "report/report.md").read_text()
+
+
+def test_zero_shot_generated(tmp_path):
+    results = run("zero_shot_generated", tmp_path)
+    overall = check(results, ["clip"], explained=False)
+    samples = pd.read_csv(results / "data/samples.csv")
+    assert overall["n"].tolist() == [(samples["split"] == "test").sum()]
+    assert (overall["accuracy_top5"] >= overall["accuracy"]).all()
+    page = (results / "report/report.md").read_text()
+    assert "generated images of one to three coloured shapes" in page
+    assert "clip: the convolutional stem was pretrained for 30 steps" in page

@@ -112,11 +112,13 @@ def spans_of(text, *words):
 
 
 class ImageWriter:
-    """Writes the images of one split, and their objects as COCO instances.
+    """Writes images, such as those of one split, and their objects as COCO instances.
 
     Parameters
     ----------
-    root : folder of the data set; split : str; first_image : number of its first image
+    root : folder of the data set
+    split : str, part of the names of files; "" where one file has the images of all splits
+    first_image : number of its first image
     title : what the data set is, for the files
     """
 
@@ -159,8 +161,9 @@ class ImageWriter:
             for k, name in enumerate(CATEGORIES, start=1)
         ]
         content = {"annotations": self.annotations, "categories": categories}
+        name = f"instances_{self.split}" if self.split else "instances"
         write_json(
-            self.root / "annotations" / f"instances_{self.split}.json",
+            self.root / "annotations" / f"{name}.json",
             {"info": self.info, "images": self.images, **content},
         )
 

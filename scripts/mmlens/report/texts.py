@@ -208,6 +208,10 @@ GENERATED = {
         "colours of two objects; so only which object has which colour decides. The strata are "
         "what is asked for, a colour or a shape."
     ),
+    "generated_captions": (
+        "Data: generated images of one to three coloured shapes. A caption names all of them in a "
+        "random order, so it does not tell which one is the largest, whose category is the label."
+    ),
 }
 
 
