@@ -79,6 +79,8 @@ def test_files_are_read_back(reading, tables):
     assert quality["duplicates_dropped"].sum() == quality["without_category"].sum() == 0
     assert (quality["label_rule"] == "any").all()
     assert set(truth["sample_id"]) == set(samples["sample_id"])
+    assert "group_category" in samples
+    assert "group_gender_proxy" not in samples
     # These checks are of two labels and of answers.
     assert audit(samples, truth).empty
 
