@@ -87,7 +87,7 @@ def classified(joined, scores, names, resamples, seed):
     drawn = np.array([average_precision(*columns, weights) for columns in of_class])
     chance = [random_precision(len(joined), right.sum()) for right, _ in of_class]
     row = {"category": "all", "rule": "any", "metric": "map", "value": precision.mean()}
-    row["low"], row["high"] = interval(np.nanmean(drawn, 0))
+    row["low"], row["high"] = centred_interval(precision.mean(), np.nanmean(drawn, 0))
     rows.append(row | {"chance": np.mean(chance), "n": len(joined)})
     for place, k in enumerate(known):
         own = joined["label"].to_numpy() == k
@@ -98,7 +98,7 @@ def classified(joined, scores, names, resamples, seed):
             rows.append(row)
         row = {"category": names[k], "rule": "any", "metric": "average_precision"}
         row |= {"value": precision[place], "chance": chance[place]}
-        row["low"], row["high"] = interval(drawn[place])
+        row["low"], row["high"] = centred_interval(precision[place], drawn[place])
         rows.append(row | {"n": int(present[:, k].sum())})
     return pd.DataFrame(rows)
 
@@ -109,6 +109,17 @@ def mean_with_interval(values, weights):
     total = weights.sum(1)
     with np.errstate(invalid="ignore"):
         return values.mean(), *interval((weights @ values) / total)
+
+
+def centred_interval(value, drawn):
+    """`interval` of replicates moved by their bias, so that their mean is `value`.
+
+    A resample holds some images twice, which lifts the average precision of a class with few.
+    """
+    with np.errstate(invalid="ignore"):
+        bias = np.nanmean(drawn) - value
+    low, high = interval(drawn - bias)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def random_precision(items, relevant):
