@@ -46,9 +46,10 @@ for model in params.models:
         found["checks"].append(
             check_predictions(own, samples, right.get("test"), **statistics).assign(**facts)
         )
-        confounders = confounder_accuracy(own, samples, **statistics)
-        found["confounders"].append(confounders.assign(**facts))
-        if task != "classes":  # whose logits are similarities, and no probabilities of a class
+        # Of classes images have one label each, and logits are no probabilities.
+        if task != "classes":
+            confounders = confounder_accuracy(own, samples, **statistics)
+            found["confounders"].append(confounders.assign(**facts))
             truth = samples.set_index("sample_id")["label"] if task == "binary" else None
             truth = pd.concat(right.values()) if truth is None else truth
             row, bins = assess_calibration(own, samples, truth, **statistics)

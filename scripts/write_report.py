@@ -15,7 +15,7 @@ from mmlens import __version__
 from mmlens.files import write_text
 from mmlens.report import tables
 from mmlens.report.diagnostics import diagnostic_tables
-from mmlens.report.evaluation import evaluation_tables
+from mmlens.report.evaluation import evaluation_findings, evaluation_tables
 from mmlens.report.findings import model_findings, verdicts
 from mmlens.report.page import embedded, render_html, render_markdown
 from mmlens.report.pairs import best_against_others, pair_findings
@@ -37,8 +37,9 @@ shown = {
     "groups": tables.group_table(comparison),
     **frames,
 }
-shown |= evaluation_tables({Path(path).stem: read(path) for path in inputs.evaluation})
-findings, explained = model_findings(comparison, params.task), 0
+evaluation = {Path(path).stem: read(path) for path in inputs.evaluation}
+shown |= evaluation_tables(evaluation)
+findings, explained = model_findings(comparison, params.task) + evaluation_findings(evaluation), 0
 if inputs.perturbation:  # of a run that explains decisions
     perturbation = read(inputs.perturbation[0])
     explained = int(perturbation["n"].max())

@@ -21,6 +21,13 @@ COLUMNS = {
         "model seed modality direction score method_a method_b auc_a auc_b difference "
         "difference_low difference_high p p_holm verdict n clusters flagged"
     ),
+    "model_pairs": "seed metric test model_a model_b difference p p_holm verdict n clusters",
+    "fairness": "model seed column group metric value low high n positives note",
+    "fairness_gaps": "model seed column control metric gap gap_low gap_high p best worst groups n",
+    "confounders": "model seed kind value low high chance groups n",
+    "checks": "model seed check passed value low high expected n note",
+    "calibration": "model seed temperature ece ece_low ece_high ece_scaled nll nll_scaled n note",
+    "reliability": "model seed scaled bin confidence share share_low share_high n",
     "audit": "stratum check auroc limit passed n",
     "quality": "split rows_read duplicates_dropped samples",
     "cost": "rule job seconds cpu_seconds peak_mb",
@@ -95,7 +102,7 @@ def test_perturbation_curves_are_complete_and_share_their_ends(demo):
 
 def test_cost_lists_every_job_before_the_report(demo):
     cost = pd.read_csv(demo / "tables/cost.csv", keep_default_na=False)
-    assert len(cost) == 17
+    assert len(cost) == 19
     assert (cost["seconds"].astype(float) > 0).all()
 
 

@@ -43,7 +43,30 @@ def check(results, models, explained=True):
         areas = pd.read_csv(results / "tables/perturbation_auc.csv")
         assert areas["auc"].notna().all()
         assert set(areas["model"]) == set(models)
+    check_evaluation(results, models)
     return overall.set_index("model")
+
+
+def check_evaluation(results, models):
+    """The tables that every run has beside the comparison, with intervals and controls."""
+    read = {
+        name: pd.read_csv(results / f"tables/{name}.csv")
+        for name in ("checks", "fairness", "fairness_gaps", "model_pairs", "seeds")
+    }
+    checks = read["checks"]
+    judged = checks[checks["model"].notna()]
+    assert set(judged["model"]) == set(models)
+    counted = ("no_null_predictions", "valid_probability_range", "prediction_count")
+    assert (judged.loc[judged["check"].isin(counted), "passed"] == "yes").all()
+    assert (checks["check"] == "leakage_near_duplicate_images").sum() == 1
+    known = read["fairness"].dropna(subset=["value"])
+    assert known["value"].between(0, 1).all()
+    assert (known["low"] <= known["value"] + 1e-6).all()
+    gaps = read["fairness_gaps"].fillna({"control": ""})
+    assert gaps["control"].value_counts().nunique() <= 1
+    if len(models) > 1:
+        assert len(read["model_pairs"]) % (len(models) * (len(models) - 1) // 2) == 0
+        assert (read["model_pairs"]["p_holm"] >= read["model_pairs"]["p"]).all()
 
 
 @needs_open
@@ -58,6 +81,13 @@ def test_vqa(tmp_path):
     overall = check(results, ["meter", "lxmert", "vilt"])
     assert overall["n"].eq(76).all()
     assert overall["accuracy_high"].between(0, 1).all()
+    types = pd.read_csv(results / "tables/vqa.csv").fillna({"control": ""})
+    assert {"answer_type=yes/no", "answer_type=other"} <= set(types["subset"])
+    assert set(types["control"]) == {"", "shuffled_answers"}
+    published = pd.read_csv(results / "tables/reproduction.csv")
+    areas = published[published["metric"] == "perturbation_auc"]
+    assert areas["run_model"].eq("meter").all()
+    assert areas["low"].le(areas["high"]).all()
     predictions = pd.read_parquet(results / "predictions/meter/seed0.parquet")
     assert predictions["prediction"].between(0, 3128).all()
     assert predictions["logit"].nunique() > 10
@@ -73,6 +103,33 @@ def test_coco_zero_shot(tmp_path):
     results = run("coco_zero_shot", tmp_path)
     overall = check(results, ["clip", "siglip", "blip", "vilt", "dual_encoder"], explained=False)
     assert (overall["accuracy_top5"] >= overall["accuracy"]).all()
+    zero_shot = pd.read_csv(results / "tables/zero_shot.csv").fillna({"control": "", "rule": ""})
+    whole = zero_shot[zero_shot["category"] == "all"]
+    for _, rows in whole.groupby(["model", "control"]):
+        wanted = {("largest", "top1"), ("any", "top5"), ("any", "map")}
+        assert wanted <= set(zip(rows["rule"], rows["metric"], strict=True))
+    top1 = whole[(whole["rule"] == "largest") & (whole["metric"] == "top1")]
+    assert top1.loc[top1["control"] == "", "value"].tolist() == overall["accuracy"].tolist()
+    controls = top1[top1["control"] != ""]
+    assert set(controls["control"]) == {"shuffled_labels", "random_weights"}
+    assert (controls["low"] <= 0.1).all()
+    origins = dict(zip(whole["model"], whole["weights"], strict=True))
+    assert origins == {**dict.fromkeys(overall.index, "pretrained"), "dual_encoder": "from scratch"}
+    retrieval = pd.read_csv(results / "tables/retrieval.csv").fillna({"control": ""})
+    assert set(retrieval["metric"]) == {"r1", "r5", "r10", "similarity"}
+    inside = retrieval[(retrieval["control"] != "") & (retrieval["metric"] == "r10")]
+    assert (inside["low"] <= inside["chance"] + 0.1).all()
+    robustness = pd.read_csv(results / "tables/robustness.csv")
+    same = robustness[(robustness["corruption"] == "gaussian_blur") & (robustness["severity"] == 1)]
+    clean = robustness[robustness["corruption"] == "clean"]
+    assert same["value"].tolist() == clean["value"].tolist()
+    assert {"gaussian_noise", "occlusion"} <= set(robustness["corruption"])
+    assert {"accuracy", "error", "similarity"} <= set(robustness["metric"])
+    entropy = pd.read_csv(results / "tables/attention_entropy.csv")
+    assert entropy.loc[entropy["note"].isna(), "value"].between(0, 1).all()
+    assert len(pd.read_csv(results / "tables/fairness_gaps.csv"))
+    published = pd.read_csv(results / "tables/reproduction.csv")
+    assert set(published["run_model"].dropna()) == {"clip", "blip"}
     history = pd.read_csv(results / "checkpoints/dual_encoder/seed0/history.csv")
     assert history["val_recall"].between(0, 1).all()
 

@@ -6,10 +6,10 @@ ASSESSED = {
     "seeds": "seeds",
     "groups": "fairness",
     "gaps": "fairness_gaps",
-    "confounders": "confounders",
     "checks": "checks",
 }
 if task_of(config) != "classes":
+    ASSESSED |= {"confounders": "confounders"}
     ASSESSED |= {"calibration": "calibration", "bins": "reliability"}
 if task_of(config) == "answers":
     ASSESSED["types"] = "vqa"

@@ -77,7 +77,7 @@ def checks_table(checks):
         failed = part[part["passed"] == "no"]
         names = [f"{r.model}, seed {r.seed}" if r.model else r.check for r in failed.itertuples()]
         judged = part["passed"].isin(["yes", "no"]).any()
-        values = sorted({f"{value:.3g}" for value in part["value"]})
+        values = [f"{value:.4g}" for value in sorted(set(part["value"].dropna()))]
         rows.append(
             {
                 "check": check,
@@ -195,3 +195,63 @@ def evaluation_tables(read):
         for note, function in SHOWN.get(name, {}).items()
         if len(table)
     }
+
+
+def evaluation_findings(read):
+    """Sentences that follow from the tables' intervals; read : as in `evaluation_tables`."""
+    sentences = []
+    if "zero_shot" in read:
+        sentences += zero_shot_findings(read["zero_shot"])
+    if "robustness" in read:
+        sentences += robustness_findings(read["robustness"])
+    gaps = read.get("fairness_gaps", pd.DataFrame())
+    if len(gaps):
+        own = gaps[gaps["control"].isna() & gaps["metric"].isin(["auroc_gap", "accuracy_gap"])]
+        real = own[own["gap_low"] > 0]
+        parts = [
+            f"{row.model}, seed {row.seed}, {row.metric.replace('_', ' ')} by {row.column} "
+            f"{number(row.gap, row.gap_low, row.gap_high)} (worst {row.worst})"
+            for row in real.nlargest(5, "gap").itertuples()
+        ]
+        more = "; the widest: " + "; ".join(parts) if parts else ""
+        sentences.append(f"Gaps between groups that leave out 0: {len(real)} of {len(own)}{more}.")
+    checks = read.get("checks", pd.DataFrame())
+    judged = checks[checks["passed"].isin(["yes", "no"])] if len(checks) else checks
+    if len(judged):
+        failed = judged[judged["passed"] == "no"]
+        counts = failed.groupby("check", sort=False).size()
+        named = "; failed: " + ", ".join(f"{name} ({k})" for name, k in counts.items())
+        found = f"{len(judged) - len(failed)} of {len(judged)} checks passed"
+        sentences.append(f"{found}{named if len(failed) else ''}.")
+    return sentences
+
+
+def zero_shot_findings(table):
+    """One sentence per model and seed: top-1 beside its controls."""
+    whole = table[(table["rule"] == "largest") & (table["metric"] == "top1")]
+    whole = whole[whole["category"] == "all"].fillna({"control": "its own labels"})
+    return [
+        f"{model} ({rows['weights'].iat[0]}), seed {seed}: zero-shot top-1 "
+        + ", ".join(
+            f"{row.control.replace('_', ' ')} {number(row.value, row.low, row.high)}"
+            for row in rows.itertuples()
+        )
+        + f"; chance {rows['chance'].iat[0]:.3f}."
+        for (model, seed), rows in whole.groupby(MODEL, sort=False)
+    ]
+
+
+def robustness_findings(table):
+    """One sentence per model and seed: the corruption that costs most at its worst level."""
+    metric = "auroc" if "auroc" in set(table["metric"]) else "accuracy"
+    sentences = []
+    for (model, seed), own in table[table["metric"] == metric].groupby(MODEL, sort=False):
+        worst = own[own["severity"] > 0].nlargest(1, "drop")
+        sentences += [
+            f"{model}, seed {seed}: costs most, {row.corruption.replace('_', ' ')} at {row.level}: "
+            f"{metric} {number(row.value, row.low, row.high)}, a drop of "
+            f"{number(row.drop, row.drop_low, row.drop_high)}."
+            for row in worst.itertuples()
+            if row.drop_low > 0
+        ]
+    return sentences
