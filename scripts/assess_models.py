@@ -7,7 +7,7 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
 import pandas as pd
 
-from mmlens.evaluation.answers import per_sample
+from mmlens.evaluation.answers import best_constant, per_sample
 from mmlens.evaluation.calibration import assess_calibration
 from mmlens.evaluation.checks import check_leakage, check_predictions
 from mmlens.evaluation.confounders import confounder_accuracy
@@ -27,7 +27,9 @@ hashes = dict(zip(images["image"], images["perceptual_hash"], strict=True))
 leakage = check_leakage(samples, hashes, params.checks["near_duplicate_bits"])
 found = {name: [] for name in ("groups", "gaps", "calibration", "bins", "confounders", "types")}
 found["checks"] = [leakage.assign(model="", seed="")]
-accuracy = {}
+accuracy, constant = {}, None
+if task != "binary":
+    constant = best_constant(samples[samples["split"] == "test"], params.any_present)
 for model in params.models:
     for seed in params.seeds:
         own = predictions[(predictions["model"] == model) & (predictions["seed"] == seed)]
@@ -43,9 +45,10 @@ for model in params.models:
         )
         found["groups"].append(groups.assign(**facts))
         found["gaps"].append(gaps.assign(**facts))
-        found["checks"].append(
-            check_predictions(own, samples, right.get("test"), **statistics).assign(**facts)
+        checks = check_predictions(
+            own, samples, right.get("test"), constant, classes=len(names), **statistics
         )
+        found["checks"].append(checks.assign(**facts))
         # Of classes images have one label each, and logits are no probabilities.
         if task != "classes":
             confounders = confounder_accuracy(own, samples, **statistics)
@@ -66,5 +69,9 @@ for name, parts in found.items():
         write_csv(path, table[[*first, *table.columns.difference(first, sort=False)]])
 right = None if task == "binary" else accuracy
 write_csv(output.pairs, compare_models(predictions, samples, right, **statistics))
-comparison = pd.read_csv(inputs.comparison, dtype={"seeds": str})
-write_csv(output.seeds, summarise_seeds(comparison))
+comparison = pd.read_csv(
+    inputs.comparison, dtype={"seeds": str, "subset": str}, keep_default_na=False, na_values=[""]
+)
+# What is not trained is the same for every seed.
+trained = comparison["model"].isin(params.trained)
+write_csv(output.seeds, summarise_seeds(comparison[trained]))

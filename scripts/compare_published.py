@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmlens.evaluation.published import beside_published, measured_results, read_published
+from mmlens.evaluation.published import (
+    beside_published,
+    label_versions,
+    measured_results,
+    read_published,
+)
 from mmlens.table import write_csv
 
 tables = {
     Path(path).stem: pd.read_csv(path, dtype={"seeds": str}) for path in snakemake.input.tables
 }
 published = read_published(snakemake.input.published)
-found = beside_published(published, snakemake.params.published, measured_results(tables))
+labels = label_versions(pd.read_csv(snakemake.input.quality))
+measured = measured_results(tables)
+found = beside_published(published, snakemake.params.published, measured, labels)
 write_csv(snakemake.output[0], found)

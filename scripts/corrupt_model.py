@@ -19,15 +19,15 @@ from mmlens.training.zero_shot import logits_function
 
 params, inputs, settings = snakemake.params, snakemake.input, snakemake.params.robustness
 samples = read_samples(inputs.samples)
+task, names = task_of(samples), read_table(inputs.classes)["name"].tolist()
 try:
     check_labels(samples)
+    count = settings["samples"] or len(samples)
+    chosen = choose_rows(samples, settings["split"], count, section="robustness")
+    answers = names if task == "answers" else None
+    model, data = build_trained(inputs, params.model, chosen, answers, samples)
 except DataError as error:
     sys.exit(str(error))
-task, names = task_of(samples), read_table(inputs.classes)["name"].tolist()
-chosen = choose_rows(samples, settings["split"], settings["samples"] or len(samples))
-model, data = build_trained(
-    inputs, params.model, chosen, answers=names if task == "answers" else None
-)
 missing = {
     modality: f"not applicable: {model.name} reads no {modality}"
     for modality in ("image", "text")
@@ -35,9 +35,13 @@ missing = {
 }
 if task == "classes":
     missing["text"] = "not applicable: the texts are the prompts of the classes"
+if params.captions:
+    missing["image"] = "not applicable: the texts hold captions of the clean images"
 extractor = None
 if data.features is not None:
     extractor = get_extractor(params.extractor["name"], **params.extractor["settings"])
+    if extractor.reads_names:  # whose boxes are annotations, and stay where they are
+        missing["rotation"] = "not applicable: the annotated boxes do not turn with the image"
     if not extractor.reads_images:
         missing["image"] = "not applicable: the features were computed elsewhere"
         extractor = None

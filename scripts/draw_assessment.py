@@ -11,8 +11,11 @@ from mmlens.figures.reliability import reliability_diagrams
 from mmlens.figures.style import save
 
 inputs, output = snakemake.input, snakemake.output
-groups = pd.read_csv(inputs.groups, dtype={"group": str}, keep_default_na=False, na_values=[""])
-save(group_intervals(groups, pd.read_csv(inputs.gaps)), output.fairness, output.fairness_png)
+# A group may be called NA.
+as_written = {"keep_default_na": False, "na_values": [""]}
+groups = pd.read_csv(inputs.groups, dtype={"group": str}, **as_written)
+gaps = pd.read_csv(inputs.gaps, **as_written)
+save(group_intervals(groups, gaps), output.fairness, output.fairness_png)
 if inputs.bins:
     figure = reliability_diagrams(pd.read_csv(inputs.bins), pd.read_csv(inputs.calibration))
     save(figure, output.reliability, output.reliability_png)

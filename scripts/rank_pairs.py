@@ -32,7 +32,7 @@ predictions = pd.read_parquet(inputs.predictions).set_index("sample_id")
 first = None
 if inputs.first:
     with np.load(inputs.first[0]) as kept:
-        first = kept["image"].astype(float) @ kept["text"].T
+        first = kept["image"] @ kept["text"].T
 records, kept = [], {}
 model, data = build_trained(inputs, params.model, chosen)
 contrastive = model.contrastive
@@ -42,7 +42,7 @@ with torch_device(params.device, params.torch_threads) as device:
     own, kept, similarity = score_captions(
         model, data, rows, first=first, head=zero_shot["rerank"], device=device
     )
-    order = own if first is None else first
+    order = own["image"] if first is None else first
     for control in ("", SHUFFLED):
         records.append(ranking_records(data.samples, own, order, similarity, control, seed))
     # Pairs of images and prompts are dear, and were all scored when the model predicted.
@@ -61,7 +61,7 @@ with torch_device(params.device, params.torch_threads) as device:
         own, _, similarity = score_captions(
             model, data, rows, first=blind, head=zero_shot["rerank"], device=device
         )
-        order = own if blind is None else blind
+        order = own["image"] if blind is None else blind
         records.append(ranking_records(part, own, order, similarity, RANDOM, seed))
         values = class_scores(model, data, rows, names, zero_shot["prompts"], device)[0].numpy()
         records.append(class_records(part, values, contrastive, RANDOM))

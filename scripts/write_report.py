@@ -27,7 +27,8 @@ config = params.config
 
 
 def read(path):
-    return pd.read_csv(path, dtype={"seeds": str}, keep_default_na=False, na_values=[""])
+    words = dict.fromkeys(("seeds", "subset", "group", "best", "worst", "level"), str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
 
 
 frames = {name: read(inputs[name]) for name in ("audit", "quality", "model_cost", "cost")}

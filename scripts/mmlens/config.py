@@ -16,10 +16,11 @@ from .models import MODELS
 from .perturbation import OPERATORS
 from .registry import unknown
 from .robustness import CORRUPTIONS
-from .table import DataError
+from .table import DataError, read_table
 
 # Files with keys of section training, by the names of the recipes they hold.
 PRESETS = Path(__file__).resolve().parents[2] / "config/presets"
+PUBLISHED = Path(__file__).resolve().parents[2] / "resources/published_results.csv"
 # Files with a prompt per line, by the names of the sets.
 PROMPTS = Path(__file__).resolve().parents[2] / "resources/prompts"
 
@@ -61,7 +62,8 @@ def complete_config(config, schema):
     config["cases"] = complete_cases(config)
     prompts = config["zero_shot"]["prompts"]
     config["zero_shot"]["prompts"] = read_prompts(prompts) if isinstance(prompts, str) else prompts
-    levels = config["robustness"]["corruptions"] or dict.fromkeys(CORRUPTIONS.names())
+    levels = config["robustness"]["corruptions"]
+    levels = dict.fromkeys(CORRUPTIONS.names()) if levels is None else levels
     config["robustness"]["corruptions"] = {
         name: own or CORRUPTIONS.attribute(name, "levels") for name, own in levels.items()
     }
@@ -250,9 +252,29 @@ def check_evaluation(config):
             schema = {"items": CORRUPTIONS.attribute(name, "level")}
             for error in errors_of(levels, schema):
                 problems += describe(error, f"robustness.corruptions.{name}")
-    for model in config["published"]["models"]:
+    return problems + check_published(config)
+
+
+def check_published(config):
+    """Problems with names of section published, which resources/published_results.csv knows."""
+    section, problems = config["published"], []
+    if section["dataset"] is None:
+        unused = [key for key in ("split", "models") if section[key]]
+        return [f"published.{key}: set without published.dataset" for key in unused]
+    table = read_table(PUBLISHED)
+    known = table[table["dataset"] == section["dataset"]]
+    if known.empty:
+        names = sorted(set(table["dataset"]))
+        return [f"published.dataset: {unknown('data set', section['dataset'], names)}"]
+    splits = sorted(set(known["split"]))
+    if section["split"] not in splits:
+        return [f"published.split: {unknown('split', section['split'], splits)}"]
+    names = sorted(set(known.loc[known["split"] == section["split"], "model"]))
+    for model, name in section["models"].items():
         if model not in {*config["models"], *config["variants"]}:
             problems.append(f"published.models: {unknown('model', model, config['models'])}")
+        if name not in names:
+            problems.append(f"published.models.{model}: {unknown('published model', name, names)}")
     return problems
 
 

@@ -66,7 +66,7 @@ def test_tables_and_figures_are_shown(page):
         for t in page.find_elements(By.TAG_NAME, "table")
     )
     images = page.find_elements(By.TAG_NAME, "img")
-    assert len(images) == 7
+    assert len(images) == 9
     assert all(int(image.get_property("naturalWidth")) > 300 for image in images)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from mmlens.evaluation.answers import best_constant
 from mmlens.evaluation.calibration import assess_calibration, fit_temperature, likelihood_loss
 from mmlens.evaluation.checks import check_leakage, check_predictions, shuffled_auroc
 from mmlens.evaluation.classification import compare, evaluate
@@ -98,7 +99,7 @@ def passed(table):
 def test_good_predictions_pass_every_check(samples):
     found = check_predictions(assessed.predicted(samples, 1.0), samples, **STATISTICS)
     assert set(found["passed"]) == {"yes"}
-    null = found.set_index("check").loc["shuffled_labels_at_chance"]
+    null = found.set_index("check").loc["better_than_shuffled_labels"]
     assert null["value"] == pytest.approx(0.5, abs=0.01)
     assert null["low"] < 0.5 < null["high"]
 
@@ -112,6 +113,7 @@ def test_good_predictions_pass_every_check(samples):
         ("no_null_probabilities", lambda p: p.assign(probability=np.nan)),
         ("class_distribution", lambda p: p.assign(prediction=0)),
         ("better_than_random", lambda p: p.assign(logit=-p["logit"])),
+        ("better_than_shuffled_labels", lambda p: p.assign(logit=0.0)),
     ],
 )
 def test_each_check_finds_its_fault(samples, check, change):
@@ -140,7 +142,6 @@ def test_leakage_is_found_by_id_bytes_and_looks():
     samples = assessed.claims(4)
     samples["split"] = ["train"] * 8 + ["test"] * 8
     names = samples["image"].unique()
-    hashes = {name: f"{k:016x}" for k, name in enumerate(np.array([0, 1, 2, 3]) * 0x1111_0000)}
     hashes = {name: f"{(k + 1) * 0x0F0F_0F0F_0F0F:016x}" for k, name in enumerate(names)}
     clean = check_leakage(samples, hashes, 4)
     assert passed(clean) == {
@@ -163,6 +164,58 @@ def test_leakage_is_found_by_id_bytes_and_looks():
     assert (
         found.loc["leakage_near_duplicate_images", "note"] == f"the first: {names[4]}, {names[0]}"
     )
+
+
+def test_near_duplicates_are_counted_by_content_and_without_training_nothing_is_judged():
+    samples = assessed.claims(4)
+    samples["split"] = ["train"] * 8 + ["test"] * 8
+    names = samples["image"].unique()
+    hashes = {name: f"{(k + 1) * 0x0F0F_0F0F_0F0F:016x}" for k, name in enumerate(names)}
+    hashes[names[4]] = hashes[names[5]] = hashes[names[0]]
+    samples.loc[samples["image"] == names[5], "image_sha256"] = samples.loc[8, "image_sha256"]
+    found = check_leakage(samples, hashes, 4).set_index("check")
+    assert found.loc["leakage_near_duplicate_images", "value"] == 4
+    alone = check_leakage(samples[samples["split"] == "test"], hashes, 4)
+    assert set(alone["passed"]) == {""}
+    assert set(alone["note"]) == {"no other split to compare with"}
+
+
+def test_an_answer_that_is_always_the_same_is_no_better_than_itself():
+    cells = [{"yes": 0.6}, {"yes": 1.0}, {"no": 1.0}, {"no": 0.3, "yes": 0.9}] * 20
+    frame = pd.DataFrame({"sample_id": [f"{k}" for k in range(80)], "split": "test"})
+    frame["cluster_id"] = frame["sample_id"]
+    frame["label"] = [max(cell, key=cell.get) == "no" for cell in cells]
+    frame["answers"] = [json.dumps(cell) for cell in cells]
+    constant = best_constant(frame)
+    assert constant.mean() == pytest.approx(2.5 / 4)
+    predictions = frame[["sample_id", "split", "label"]].assign(
+        prediction=[0] * 79 + [1], probability=0.5, logit=0.0
+    )
+    for right, passes in ((constant, "no"), (constant * 0 + 1, "yes")):
+        found = check_predictions(predictions, frame, right, constant, **STATISTICS)
+        assert passed(found)["better_than_random"] == passes
+    found = check_predictions(predictions, frame, constant, constant, classes=1, **STATISTICS)
+    assert passed(found)["valid_predictions"] == "no"
+
+
+def test_the_error_of_a_calibrated_model_is_what_chance_gives(samples):
+    rng = np.random.default_rng(3)
+    logit = rng.normal(size=len(samples))
+    label = (rng.random(len(samples)) < 1 / (1 + np.exp(-logit))).astype(int)
+    honest = samples.assign(label=label)
+    predictions = assessed.predicted(honest, 0.0).assign(
+        logit=logit, probability=1 / (1 + np.exp(-logit))
+    )
+    row, _ = assess_calibration(predictions, honest, truth_of(honest), **STATISTICS)
+    assert row["ece_low"] <= row["ece"] <= row["ece_high"]
+    assert row["ece"] == pytest.approx(row["ece_if_calibrated"], abs=0.02)
+    apart, _ = assess_calibration(
+        predictions.assign(logit=8 * logit), honest, truth_of(honest), **STATISTICS
+    )
+    assert apart["ece_low"] > apart["ece_if_calibrated"]
+    separable = assessed.predicted(samples, 100.0)
+    row, _ = assess_calibration(separable, samples, truth_of(samples), **STATISTICS)
+    assert "no best temperature" in row["note"]
 
 
 def test_models_are_compared_sample_by_sample(samples):

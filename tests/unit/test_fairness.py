@@ -45,7 +45,7 @@ def test_rates_are_fairlearns_and_within_0_and_1(biased):
             assert row.value == pytest.approx(expected)
         elif row.metric == "auroc":
             assert row.value == pytest.approx(roc_auc_score(own["label"], own["logit"]))
-    found = gaps[gaps["control"] == ""].set_index("metric")["gap"]
+    found = gaps.set_index("metric")["gap"]
     given = (test["label"], test["prediction"])
     for name, function in (
         ("demographic_parity_difference", demographic_parity_difference),
@@ -64,27 +64,63 @@ def test_areas_across_groups_take_one_label_from_each(biased):
         assert row["low"] < row["value"] < row["high"]
 
 
-def test_a_planted_gap_is_found_and_shuffled_groups_have_none(biased):
+def test_a_planted_gap_is_found_beyond_that_of_chance(biased):
     _, (_, gaps) = biased
-    rows = gaps.set_index(["control", "metric"])
-    found, control = (rows.loc[(name, "accuracy_gap")] for name in ("", "shuffled_groups"))
+    found = gaps.set_index("metric").loc["accuracy_gap"]
     assert found["worst"] == "c"
     assert found["gap_low"] > 0.2
     assert found["p"] < 0.01
-    assert 0 < control["gap"] < control["gap_high"] < found["gap_low"]
-    assert control["p"] == 1 / 101
-    assert (rows["groups"] == 3).all()
+    assert 0 < found["shuffled"] < found["shuffled_high"] < found["gap_low"]
+    assert found["p_shuffled"] == 1 / 101
+    assert found["groups"] == 3
 
 
 def test_without_a_planted_gap_the_one_that_is_found_is_that_of_chance():
     samples = assessed.claims(300)
     _, gaps = assess_groups(assessed.predicted(samples, 1.0), samples, **STATISTICS)
-    rows = gaps.set_index(["control", "metric"])
-    for metric in set(gaps["metric"]):
-        found, control = (rows.loc[(name, metric)] for name in ("", "shuffled_groups"))
-        assert found["gap_low"] <= 0
-        assert control["gap_low"] <= found["gap"] <= control["gap_high"]
-        assert control["p"] > 0.05
+    assert len(gaps) == 5
+    assert (gaps["gap_low"] <= 0).all()
+    assert (gaps["shuffled_low"] <= gaps["gap"]).all()
+    assert (gaps["gap"] <= gaps["shuffled_high"]).all()
+    assert (gaps["p_shuffled"] > 0.01).all()
+
+
+def test_rare_labels_give_no_rates():
+    """With two positives a rate of 0 or 1 would have no variance, and any gap would be certain."""
+    samples = assessed.claims(100)
+    keep = (samples["label"] == 0) | (samples.index % 20 == 1)
+    samples = samples[keep].reset_index(drop=True)
+    groups, gaps = assess_groups(assessed.predicted(samples, 1.0), samples, **STATISTICS)
+    rates = groups.pivot(index="group", columns="metric", values="value")
+    assert rates[["true_positive_rate", "auroc"]].isna().all(axis=None)
+    assert rates[["false_positive_rate", "accuracy"]].notna().all(axis=None)
+    undefined = gaps.set_index("metric").loc["equal_opportunity_difference"]
+    assert undefined[["gap", "p", "p_shuffled"]].isna().all()
+
+
+def test_groups_of_one_label_and_of_no_group_are_not_compared():
+    samples = assessed.claims(200, groups=("a", "b", "c", "d"))
+    kinds = {"c": "", "d": "d"}
+    samples["group_kind"] = samples["group_kind"].replace(kinds)
+    samples = samples[(samples["group_kind"] != "d") | (samples["label"] == 0)]
+    groups, gaps = assess_groups(assessed.predicted(samples, 1.0), samples, **STATISTICS)
+    notes = groups.drop_duplicates("group").set_index("group")["note"]
+    assert notes.to_dict() == {
+        "": "of no group, not compared",
+        "a": "",
+        "b": "",
+        "d": "only label 0, not compared",
+    }
+    assert set(gaps["groups"]) == {2}
+    assert set(gaps["best"]) | set(gaps["worst"]) == {"a", "b"}
+
+
+def test_one_cluster_has_no_intervals():
+    samples = assessed.claims(100).assign(cluster_id="one")
+    groups, gaps = assess_groups(assessed.predicted(samples, 1.0), samples, **STATISTICS)
+    assert groups[groups["metric"] == "accuracy"]["low"].isna().all()
+    assert gaps["gap"].notna().all()
+    assert gaps[["gap_low", "p"]].isna().all(axis=None)
 
 
 def test_small_groups_are_listed_without_numbers():
@@ -131,11 +167,37 @@ def test_no_gap_without_groups_or_variance():
     assert (certain["gap_low"], certain["p"], certain["worst"]) == (0.5, 0.01, "b")
 
 
-def test_whole_clusters_exchange_their_groups():
-    values, clusters = np.array(list("aabbcc")), np.array([1, 2, 1, 2, 3, 3])
+def test_groups_lie_in_clusters_as_before_when_they_are_dealt():
     rng = np.random.default_rng(0)
-    dealt = shuffled(values, clusters, rng)
-    of_cluster = sorted("".join(dealt[clusters == k]) for k in (1, 2, 3))
-    assert of_cluster == ["ab", "ab", "cc"]
-    unequal = shuffled(values, np.array([1, 1, 1, 2, 2, 3]), rng)
-    assert sorted(unequal) == sorted(values)
+    values, clusters = np.array(list("aababc")), np.array([1, 1, 2, 2, 3, 3])
+    for _ in range(20):
+        dealt = shuffled(values, clusters, rng)
+        pairs = sorted("".join(sorted(dealt[clusters == k])) for k in (1, 2, 3))
+        assert pairs == ["aa", "ab", "bc"]
+    # Of one group each, clusters of any size exchange theirs.
+    values, clusters = np.array(list("aaabbc")), np.array([1, 1, 1, 2, 2, 3])
+    found = {"".join(shuffled(values, clusters, rng)) for _ in range(40)}
+    assert {"aaabbc", "cccaab"} <= found | {"cccaab"}
+    assert all(len(set(text[:3])) == len(set(text[3:5])) == 1 for text in found)
+    assert len(found) == 6
+
+
+def test_chance_is_calibrated_where_images_have_many_questions():
+    """Groups of images, whose questions are right together: no more than 5% of p below .05."""
+    rng = np.random.default_rng(1)
+    small = []
+    for run in range(60):
+        sizes = rng.integers(4, 12, 60)
+        image = np.repeat(np.arange(60), sizes)
+        label = rng.integers(0, 2, len(image))
+        kind = np.array(["a", "b", "c"])[rng.integers(0, 3, 60)][image]
+        luck = rng.normal(size=60)[image]
+        said = np.where(luck + rng.normal(size=len(image)) > -0.5, label, 1 - label)
+        samples = pd.DataFrame({"sample_id": [f"{k}" for k in range(len(image))], "label": label})
+        samples = samples.assign(split="test", cluster_id=image.astype(str), group_kind=kind)
+        predictions = samples[["sample_id", "split", "label"]].assign(
+            logit=said - 0.5, probability=said, prediction=said
+        )
+        _, gaps = assess_groups(predictions, samples, min_size=20, resamples=20, seed=run)
+        small.append(gaps.set_index("metric").loc["accuracy_gap", "p_shuffled"] < 0.05)
+    assert np.mean(small) < 0.15

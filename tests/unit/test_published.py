@@ -7,6 +7,7 @@ from conftest import ROOT
 from mmlens.evaluation.published import (
     KEYS,
     beside_published,
+    label_versions,
     measured_results,
     read_published,
 )
@@ -45,8 +46,10 @@ def test_results_of_the_run_stand_beside_the_published_ones(published):
         "models": {"mine": "ViLBERT CC", "absent": "VisualBERT COCO"},
     }
     measured = measured_results({"comparison": comparison()})
-    table = beside_published(published, settings, measured)
+    quality = pd.DataFrame({"split": ["train", "test"], "label_version": ["phase1", "both"]})
+    table = beside_published(published, settings, measured, label_versions(quality))
     found = table[table["run_model"].notna()]
+    assert set(found["run_labels"]) == {"train phase1, test both"}
     assert found["model"].tolist() == ["ViLBERT CC"] * 2
     assert found["seed"].tolist() == ["0", "1"]
     assert found["value"].tolist() == pytest.approx([70, 72])
@@ -61,7 +64,8 @@ def test_results_of_the_run_stand_beside_the_published_ones(published):
 
 def test_areas_of_perturbation_are_compared_by_method_and_direction(published):
     area = {"model": "meter", "seed": 0, "subset": "all", "score": "accuracy", "n": 100}
-    area |= {"procedure": "deletion", "method": "dsmi_grad", "modality": "image"}
+    area |= {"procedure": "deletion", "operator": "token_drop", "protocol": "default"}
+    area |= {"method": "dsmi_grad", "modality": "image"}
     area |= {"direction": "positive", "auc": 60.0, "auc_low": 55.0, "auc_high": 65.0}
     settings = {"dataset": "vqa_v2", "split": "val2014 subset", "models": {"meter": "METER-CLIP16"}}
     measured = measured_results({"perturbation_auc": pd.DataFrame([area])})
@@ -69,6 +73,7 @@ def test_areas_of_perturbation_are_compared_by_method_and_direction(published):
     (row,) = table[table["run_model"].notna()].to_dict("records")
     assert (row["published"], row["value"]) == (54.45, pytest.approx(60))
     assert row["difference"] == pytest.approx(5.55)
+    assert row["protocol"] == "token_drop, protocol default"
     assert len(table) == (published["dataset"] == "vqa_v2").sum()
 
 

@@ -86,6 +86,9 @@ def test_texts_are_corrupted_as_their_names_say():
     assert change["case"](text, 1) == "Nobody expected a purple triangle today"
     assert change["case"](text, 2) == "Nobody Expected A Purple Triangle Today"
     assert change["case"](text, 3) == text.upper()
+    assert change["case"]("don't stop, it's on", 2) == "Don't Stop, It's On"
+    assert change["typos"]("where is it standing?\nthere", 1.0).split() != []
+    assert change["typos"]("standing?", 1.0) not in ("standing?",)
     assert change["paraphrase"](text, 1) == f"{text} , it says"
     for old, new in zip(text.split(), change["typos"](text, 1.0).split(), strict=True):
         assert sorted(old) == sorted(new)

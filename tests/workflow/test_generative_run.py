@@ -55,7 +55,9 @@ def test_it_cannot_be_trained(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_only_asks_ends_in_a_report(tmp_path):
-    done = run(tmp_path, models=["asked"])
+    corruptions = {"occlusion": [64], "typos": [0.6], "gaussian_blur": [1]}
+    robustness = {"enabled": True, "corruptions": corruptions}
+    done = run(tmp_path, models=["asked"], robustness=robustness)
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results/asked"
     said = pd.read_parquet(results / "predictions/asked/seed0.parquet")
@@ -69,3 +71,10 @@ def test_a_run_that_only_asks_ends_in_a_report(tmp_path):
     assert set(comparison["model"]) == {"asked"}
     assert (results / "report/index.html").stat().st_size > 10_000
     assert not (results / "tables/perturbation_auc.csv").exists()
+    records = pd.read_parquet(results / "robustness/asked/seed0.parquet")
+    logits = records.pivot(index="sample_id", columns="corruption", values="logit")
+    clean = said.set_index("sample_id")["logit"].reindex(logits.index)
+    assert (logits["clean"] == clean).all()
+    assert (logits["gaussian_blur"] == clean).all()
+    assert (logits["occlusion"] != clean).mean() > 0.5
+    assert (logits["typos"] != clean).mean() > 0.5

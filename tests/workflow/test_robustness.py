@@ -7,12 +7,15 @@ from conftest import DEMO, snakemake
 pytestmark = pytest.mark.slow
 OVERLAY = """
 run: robustness
-models: [text_only, vilt_scratch, blip_frozen]
-features: { extractors: [stem_regions] }
+models: [text_only, vilt_scratch, blip_frozen, objects]
+variants: { objects: { model: blip_frozen } }
+features:
+  extractors: [pixels, stem_regions]
+  of: { objects: stem_regions }
 robustness:
   enabled: true
   samples: 80
-  corruptions: { gaussian_blur: null, occlusion: null, typos: null }
+  corruptions: { gaussian_blur: null, occlusion: null, rotation: [30], typos: null }
 explain: { samples: 8 }
 """
 
@@ -32,11 +35,13 @@ def test_a_run_with_corruptions(tmp_path):
     text_only = table[table["model"] == "text_only"]
     why = text_only.dropna(subset=["note"]).set_index("corruption")["note"]
     assert why.to_dict() == dict.fromkeys(
-        ("gaussian_blur", "occlusion"), "not applicable: text_only reads no image"
+        ("gaussian_blur", "occlusion", "rotation"), "not applicable: text_only reads no image"
     )
+    of_objects = table[table["model"] == "objects"].dropna(subset=["note"])
+    assert of_objects["corruption"].tolist() == ["rotation"]
     # Whatever is done to the texts, equal ones stay equal.
     assert (text_only.loc[text_only["metric"] == "auroc", "value"] == 0.5).all()
-    for model in ("vilt_scratch", "blip_frozen"):
+    for model in ("vilt_scratch", "blip_frozen", "objects"):
         own = table[(table["model"] == model) & table["note"].isna()]
         same = own[(own["corruption"] == "gaussian_blur") & (own["severity"] == 1)]
         clean = own[own["corruption"] == "clean"]
@@ -49,8 +54,7 @@ def test_a_run_with_corruptions(tmp_path):
         assert len(logits) == 80
         for condition in (("occlusion", 2), ("typos", 3)):
             assert (logits[condition] != logits["clean", 0]).mean() > 0.5
-    # The clean images of a generated data set are those that the model predicted.
-    predicted = pd.read_parquet(results / "predictions/vilt_scratch/seed0.parquet")
-    clean = pd.read_parquet(results / "robustness/vilt_scratch/seed0.parquet")
-    clean = clean[clean["corruption"] == "clean"].set_index("sample_id")["logit"]
-    assert (predicted.set_index("sample_id")["logit"].reindex(clean.index) == clean).all()
+        # The clean images of a generated data set are those that the model predicted.
+        predicted = pd.read_parquet(results / f"predictions/{model}/seed0.parquet")
+        expected = predicted.set_index("sample_id")["logit"].reindex(logits.index)
+        assert (logits["clean", 0] - expected).abs().max() < 1e-4

@@ -46,6 +46,7 @@ rule assess_models:
         runtime=60,
     params:
         models=config["models"],
+        trained=trained_models(),
         seeds=config["seeds"],
         any_present=config["dataset"].get("label") == "any",
         fairness=section("fairness"),
@@ -101,6 +102,7 @@ rule compare_published:
     input:
         published=BASE / "resources/published_results.csv",
         tables=published_tables(),
+        quality="results/{run}/tables/quality.csv",
         lib=library("evaluation/published.py"),
     output:
         "results/{run}/tables/reproduction.csv",

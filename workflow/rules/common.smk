@@ -156,7 +156,8 @@ def benchmark_files(wildcards):
     single = ["build_samples", "audit_dataset", "evaluate_models", "assess_models"]
     single += ["draw_assessment"] + (["compare_published"] if REPRODUCTION else [])
     single += ["tabulate_zero_shot"] if ZERO_SHOT_TABLES else []
-    single += if_enabled("robustness", ["tabulate_robustness", "draw_robustness"])
+    drawn = ["tabulate_robustness", "draw_robustness"]
+    single += if_enabled("robustness", drawn if config["models"] else [])
     single += [f"draw_{name}" for name in OVERVIEWS]
     if is_generated():
         single.append("generate_dataset")

@@ -42,6 +42,6 @@ rule export_model:
         extractor=lambda wildcards: frozen_models().get(wildcards.model, ""),
         stem=lambda wildcards: bool(model_stem(wildcards)),
         kind=config["dataset"]["kind"],
-        zero_shot=section("zero_shot"),
+        zero_shot=prompt_settings(),
     script:
         "../../scripts/export_model.py"

@@ -35,7 +35,7 @@ rule predict_model:
     params:
         model=model_settings,
         splits=config["predict"]["splits"],
-        zero_shot=section("zero_shot"),
+        zero_shot=prompt_settings(),
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

@@ -36,8 +36,9 @@ rule corrupt_model:
         robustness=robustness_settings(),
         size=corrupted_size(),
         extractor=model_extractor,
+        captions=reads_captions,
         model=model_settings,
-        zero_shot=section("zero_shot"),
+        zero_shot=prompt_settings(),
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

@@ -247,6 +247,17 @@ def model_extractor(wildcards):
     return {"name": name, "settings": settings} if name else {}
 
 
+def prompt_settings():
+    """What of section zero_shot predictions depend on."""
+    prompts = {"prompts": config["zero_shot"]["prompts"]}
+    return prompts if task_of(config) == "classes" else {}
+
+
+def reads_captions(wildcards):
+    """Whether a model's texts hold generated captions of the images."""
+    return config["captions"]["enabled"] and config["variants"][wildcards.model]["captions"]
+
+
 def robustness_settings():
     """Section robustness without where its results are wanted, and the size of images."""
     return ordered({k: v for k, v in config["robustness"].items() if k not in ("enabled", "size")})
@@ -295,5 +306,5 @@ REPRODUCTION = ["results/{run}/tables/reproduction.csv"] if config["published"][
 ZERO_SHOT_TABLES = [
     f"results/{{run}}/tables/{name}.csv"
     for name in ("zero_shot", "retrieval")
-    if task_of(config) == "classes"
+    if task_of(config) == "classes" and config["models"]
 ]

@@ -41,7 +41,7 @@ rule train_model:
         training=training_settings,
         model=model_settings,
         splits=config["predict"]["splits"],
-        zero_shot=section("zero_shot"),
+        zero_shot=prompt_settings(),
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

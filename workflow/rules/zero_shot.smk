@@ -30,7 +30,7 @@ rule rank_pairs:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=6000,
         runtime=60,
     params:
         zero_shot=section("zero_shot"),
@@ -47,7 +47,7 @@ rule tabulate_zero_shot:
         samples="results/{run}/data/samples.csv",
         classes="results/{run}/data/classes.csv",
         records=of_run("results/{run}/ranking/{model}/seed{seed}.parquet"),
-        lib=library("evaluation/statistics.py", "ranking/tables.py"),
+        lib=library("evaluation/statistics.py", "ranking/__init__.py", "ranking/tables.py"),
     output:
         zero_shot="results/{run}/tables/zero_shot.csv",
         retrieval="results/{run}/tables/retrieval.csv",

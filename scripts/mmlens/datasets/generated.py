@@ -260,7 +260,7 @@ def generate(root, *, quads, seed=0, size=96, leak="none", bias=None):
         Deliberate fault for testing the fairness table: in the split train, the colour that is
         claimed of this shape tells the label. Of its quads only the two samples of one image are
         there, the true claim of one of TRUE_COLOURS and the false one of another colour. The other
-        splits, and all claims of other shapes, are as without.
+        splits, and all claims of other shapes, are as without, but for the numbers of their files.
     """
     if leak not in LEAKS:
         raise ValueError(f"leak: found {leak!r}, expected one of {', '.join(LEAKS)}")

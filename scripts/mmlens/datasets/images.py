@@ -97,7 +97,8 @@ def perceptual_hash(image):
     """64 bits, as 16 hex digits, that change little with small changes of an image.
 
     The 8 x 8 lowest frequencies of its cosine transform at 32 x 32 pixels of grey, each above their
-    median or not, without the mean brightness (pHash; Zauner 2010, section 3.2.1).
+    median or not, without the mean brightness: as pHash (Zauner 2010), which filters the image and
+    leaves out the lowest row and column. Of an image without structure the bits mean nothing.
     """
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR), float)
     low = dctn(grey, norm="ortho")[:8, :8].ravel()

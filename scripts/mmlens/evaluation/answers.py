@@ -1,6 +1,7 @@
 """Accuracy of answers and of classes per subset, with cluster-bootstrap intervals."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,26 @@ def per_sample(predictions, samples, names, any_present=False, split="test"):
     return chosen.assign(
         accuracy=[row[0] for row in reached], accuracy_top5=[max(row) for row in reached]
     )
+
+
+def best_constant(chosen, any_present=False):
+    """Accuracy (Series by sample_id) of the one answer, or class, that is right most often.
+
+    chosen : rows of the samples table; any_present : as in `per_sample`
+    """
+    if "answers" in chosen:
+        totals = Counter()
+        for cell in chosen["answers"]:
+            totals.update(json.loads(cell))
+        name = max(totals, key=totals.get, default="")
+        scores = [score_answer(name, cell) for cell in chosen["answers"]]
+    else:
+        right = [json.loads(c) for c in chosen["targets"]] if any_present else chosen["label_name"]
+        right = [as_list(value) for value in right]
+        counts = Counter(value for values in right for value in values)
+        name = max(counts, key=counts.get, default="")
+        scores = [is_right(name, values) for values in right]
+    return pd.Series(scores, chosen["sample_id"].to_numpy(), float)
 
 
 def score_answer(name, cell):

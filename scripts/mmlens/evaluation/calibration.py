@@ -9,14 +9,18 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from ..files import seed_from
 from ..metrics import calibration_error
 from .classification import with_samples
-from .statistics import bootstrap_weights, interval
+from .statistics import bootstrap_weights, centred_interval, interval
 
-COLUMNS = ("temperature", "ece", "ece_low", "ece_high")
-COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "nll", "nll_scaled", "n", "note")
+COLUMNS = ("temperature", "ece", "ece_low", "ece_high", "ece_if_calibrated")
+COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "ece_scaled_if_calibrated")
+COLUMNS += ("nll", "nll_scaled", "n", "note")
 BINS = ("scaled", "bin", "lower", "upper", "confidence", "share", "share_low", "share_high", "n")
 COUNT = 15  # bins of equal width, as in `metrics.calibration_error`
+DRAWS = 200  # of outcomes of a calibrated model
+NO_BEST = "no best temperature: validation is told without a mistake, or no better than chance"
 NOT_DEFINED = "no validation predictions to fit the temperature on; add val to predict.splits"
 # Beyond these a probability is 0 or 1, or one half, whatever the logit.
 RANGE = (-6.0, 6.0)  # of the logarithm of the temperature
@@ -37,14 +41,19 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
     Returns
     -------
     row : dict of COLUMNS; ece is the expected calibration error with its cluster-bootstrap
-        interval (T is not fitted again), nll the mean negative log-likelihood in nats
+        interval (`centred_interval`; T is not fitted again), ece_if_calibrated what it would be on
+        average if outcomes came true with just these confidences, which is not 0 with few samples;
+        nll the mean negative log-likelihood in nats
     bins : DataFrame of BINS, of the reliability diagram: mean confidence, and the share that came
         true with its interval, per bin that holds samples; scaled says by T or not
     """
     fitted, note = np.nan, NOT_DEFINED
     if split != "val" and {"val"} <= set(predictions["split"]):
         logit, truth, _ = columns(predictions, samples, came_true, "val")
-        fitted, note = fit_temperature(logit, truth), ""
+        fitted = fit_temperature(logit, truth)
+        inside = RANGE[0] + 0.01 < np.log(fitted) < RANGE[1] - 0.01
+        known = inside and likelihood_loss(logit, truth, fitted) > 1e-9
+        note = "" if known else NO_BEST
     logit, truth, clusters = columns(predictions, samples, came_true, split)
     weights = bootstrap_weights(clusters, resamples, seed)
     row, bins = {"temperature": fitted, "n": len(logit), "note": note}, []
@@ -54,12 +63,20 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
         error = calibration_error(truth, probability) if known else np.nan
         drawn = calibration_error(truth, probability, weights) if known else np.nan
         row[f"ece{end}"] = error
-        row[f"ece{end}_low"], row[f"ece{end}_high"] = interval(drawn)
+        row[f"ece{end}_low"], row[f"ece{end}_high"] = centred_interval(error, drawn)
+        row[f"ece{end}_if_calibrated"] = chance_error(probability, seed) if known else np.nan
         row[f"nll{end}"] = likelihood_loss(logit, truth, temperature)
         if known:
             found = reliability(probability, truth, weights)
             bins.append(found.assign(scaled="yes" if end else "no"))
     return {name: row[name] for name in COLUMNS}, pd.concat(bins)[list(BINS)]
+
+
+def chance_error(probability, seed):
+    """Mean calibration error of outcomes that come true with just these probabilities (N,)."""
+    rng = np.random.default_rng(seed_from("calibrated", seed))
+    drawn = (rng.random((DRAWS, len(probability))) < probability).astype(float)
+    return float(np.mean([calibration_error(outcome, probability) for outcome in drawn]))
 
 
 def columns(predictions, samples, came_true, split):

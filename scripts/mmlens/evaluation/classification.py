@@ -11,7 +11,7 @@ from ..metrics import (
     confusion,
     threshold_metrics,
 )
-from .statistics import bootstrap_weights, hierarchical_weights, interval
+from .statistics import bootstrap_weights, centred_interval, hierarchical_weights, interval
 from .subsets import group_subsets
 
 METRICS = (
@@ -65,7 +65,7 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
         weights = bootstrap_weights(rows["cluster_id"], resamples, seed)
         values, replicates = all_metrics(*columns), all_metrics(*columns, weights)
         counts = confusion(rows["label"].to_numpy(), rows["prediction"].to_numpy())
-        intervals = {metric: interval(replicates[metric]) for metric in METRICS}
+        intervals = {m: bounds_of(m, values[m], replicates[m]) for m in METRICS}
         subsets[name] = {
             "n": len(rows),
             "positives": int(rows["label"].sum()),
@@ -76,6 +76,13 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
             **{count: int(value) for count, value in counts.items()},
         }
     return {"split": split, "threshold": float(chosen["threshold"].iat[0]), "subsets": subsets}
+
+
+def bounds_of(metric, value, replicates):
+    """95% interval (low, high) of a metric from its bootstrap replicates."""
+    if metric == "ece":
+        return centred_interval(value, replicates)
+    return interval(replicates)
 
 
 def with_samples(predictions, samples, split):
@@ -145,6 +152,6 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
             # A seed that was not drawn does not count; an undefined metric stays undefined.
             mean = np.where(drawn > 0, per_seed * drawn, 0).sum(1) / drawn.sum(1)
             row[metric] = float(np.mean([v[metric] for v in values]))
-            row[f"{metric}_low"], row[f"{metric}_high"] = interval(mean)
+            row[f"{metric}_low"], row[f"{metric}_high"] = bounds_of(metric, row[metric], mean)
         rows.append(row)
     return rows

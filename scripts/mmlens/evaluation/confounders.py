@@ -19,7 +19,8 @@ def confounder_accuracy(predictions, samples, *, resamples, seed, split="test"):
     """Share of groups with every sample right, of one model and seed.
 
     A group is all samples of the split that share an image, a text or a quad, if they have
-    different labels (answers, classes).
+    different labels (best answers, which the prediction must be exactly). It counts as one of the
+    cluster of its first sample.
 
     Returns
     -------
@@ -27,6 +28,7 @@ def confounder_accuracy(predictions, samples, *, resamples, seed, split="test"):
     are right as often as this model's, groups their number and n that of their samples
     """
     chosen = with_samples(predictions, samples, split)
+    chosen = chosen[chosen["label"] >= 0]  # none of whose answers is in the vocabulary
     right = (chosen["prediction"] == chosen["label"]).to_numpy()
     rows = []
     for kind, column in KINDS.items():

@@ -84,6 +84,7 @@ def delong_p(areas, covariance, a, b):
     low, high = normal_interval(difference, variance)
     if np.isnan(variance):
         return difference, low, high, np.nan
-    if variance <= 1e-15:  # equal but for rounding
-        return difference, difference, difference, float(abs(difference) < 1e-9)
+    if variance <= 1e-15:  # none but for rounding
+        difference = 0.0 if abs(difference) < 1e-9 else difference
+        return difference, difference, difference, float(difference == 0)
     return difference, low, high, 2 * NORMAL.cdf(-abs(difference) / np.sqrt(variance))

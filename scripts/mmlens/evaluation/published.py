@@ -4,11 +4,21 @@ import numpy as np
 import pandas as pd
 
 KEYS = ("dataset", "split", "label_version", "model", "method", "modality", "direction", "metric")
-COLUMNS = (*KEYS, "published", "run_model", "seed", "value", "low", "high", "difference", "n")
-COLUMNS += ("source",)
+COLUMNS = (
+    *KEYS,
+    "published",
+    "run_model",
+    "run_labels",
+    "protocol",
+    "seed",
+    "value",
+    "low",
+    "high",
+)
+COLUMNS += ("difference", "n", "source")
 
 
-def beside_published(published, settings, measured):
+def beside_published(published, settings, measured, labels=""):
     """The published results of a data set, each with what this run measured.
 
     Parameters
@@ -18,7 +28,8 @@ def beside_published(published, settings, measured):
     settings : dict: dataset and split, names in that file; models, {model of the run: its name
         there}
     measured : DataFrame: model, seed, method, modality, direction, metric, value, low, high, n, of
-        the tables of this run (`measured_results`)
+        the tables of this run (`measured_results`), and protocol, of perturbation areas
+    labels : versions of the labels of the run's splits, where a data set has several
 
     Returns
     -------
@@ -41,6 +52,7 @@ def beside_published(published, settings, measured):
         for row in found.to_dict("records"):
             own = {key: row[key] * result["scale"] for key in ("value", "low", "high")}
             facts = {"run_model": row["model"], "seed": row["seed"], "n": row["n"]}
+            facts |= {"run_labels": labels, "protocol": row["protocol"]}
             rows.append(given | facts | own | {"difference": own["value"] - result["value"]})
         if not len(found):
             rows.append(given)
@@ -81,16 +93,25 @@ def measured_results(tables):
         # Areas are percentages already.
         shares = whole.rename(columns=names)
         shares[["value", "low", "high"]] /= 100
-        parts.append(shares.assign(metric="perturbation_auc"))
+        protocol = shares["operator"] + ", protocol " + shares["protocol"]
+        parts.append(shares.assign(metric="perturbation_auc", protocol=protocol))
     found = pd.concat([part.reindex(columns=empty().columns) for part in parts])
-    words = ["method", "modality", "direction"]
+    words = ["method", "modality", "direction", "protocol"]
     found[words] = found[words].fillna("")
     return found.astype({"seed": str}).reset_index(drop=True)
 
 
 def empty():
     columns = ("model", "seed", "method", "modality", "direction", "metric", "value", "low", "high")
-    return pd.DataFrame(columns=[*columns, "n"])
+    return pd.DataFrame(columns=[*columns, "n", "protocol"])
+
+
+def label_versions(quality):
+    """Versions of the labels of each split in the table of quality, in words; "" without any."""
+    if "label_version" not in quality:
+        return ""
+    pairs = zip(quality["split"], quality["label_version"], strict=True)
+    return ", ".join(f"{split} {version}" for split, version in pairs)
 
 
 def read_published(path):

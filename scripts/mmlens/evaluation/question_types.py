@@ -14,7 +14,8 @@ COLUMNS = ("control", "subset", "value", "low", "high", "n")
 def accuracy_by_type(predictions, samples, names, *, resamples, seed):
     """Soft accuracy of one model and seed, on all samples and per value of every group_* column.
 
-    control "shuffled_answers": the model's answers against those of other samples, dealt anew.
+    control "shuffled_answers": the model's answers against those of other samples, dealt anew
+    within each type of answer, where the samples have types.
 
     Returns
     -------
@@ -22,7 +23,8 @@ def accuracy_by_type(predictions, samples, names, *, resamples, seed):
     """
     chosen = per_sample(predictions, samples, names)
     rng = np.random.default_rng(seed_from("shuffled answers", seed))
-    others = chosen["answers"].to_numpy()[rng.permutation(len(chosen))]
+    kind = chosen.get("group_answer_type", pd.Series("", chosen.index))
+    others = chosen.groupby(kind)["answers"].transform(lambda cells: rng.permutation(cells))
     said = chosen["prediction"]
     dealt = [score_answer(names[k], cell) for k, cell in zip(said, others, strict=True)]
     rows = []

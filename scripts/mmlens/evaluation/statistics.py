@@ -16,9 +16,11 @@ def bootstrap_weights(clusters, resamples, seed):
 
     Returns
     -------
-    (R, N) float array
+    (R, N) float array; NaN of one cluster, every resample of which is itself
     """
     names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    if len(names) == 1:
+        return np.full((resamples, len(member)), np.nan)
     rng = np.random.default_rng(seed_from("bootstrap", seed, len(names)))
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return counts[:, member].astype(float)
@@ -33,6 +35,18 @@ def interval(replicates):
     return float(low), float(high)
 
 
+def centred_interval(value, replicates):
+    """`interval` of replicates moved by their bias, so that their mean is `value`; within [0, 1].
+
+    Of a metric that resampling itself lifts, since a resample holds some samples twice: calibration
+    error, and average precision of few positives.
+    """
+    replicates = np.asarray(replicates, float)
+    known = replicates[~np.isnan(replicates)]
+    bias = known.mean() - value if len(known) else np.nan
+    return tuple(float(np.clip(bound - bias, 0, 1)) for bound in interval(replicates))
+
+
 def mean_interval(values, clusters, resamples, seed):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
@@ -43,8 +57,6 @@ def mean_interval(values, clusters, resamples, seed):
     weights = bootstrap_weights(clusters, resamples, seed)
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    if len(set(clusters)) < 2:  # every resample is the sample itself
-        low, high = low * np.nan, high * np.nan
     return values.mean(0), low, high
 
 

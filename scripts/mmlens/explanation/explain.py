@@ -8,6 +8,7 @@ import torch
 
 from ..features.boxes import patch_boxes
 from ..files import seed_from
+from ..table import DataError
 from . import METHODS, NotApplicableError
 from .capture import capture
 from .maps import Maps
@@ -210,7 +211,7 @@ def facts(found, k):
     )
 
 
-def choose_rows(samples, split, count, seed=0):
+def choose_rows(samples, split, count, seed=0, section="explain"):
     """About `count` rows of a split to explain, in table order.
 
     Whole clusters (quads, images) in the order of a hash, so that every stratum and class keeps
@@ -218,7 +219,7 @@ def choose_rows(samples, split, count, seed=0):
     """
     of_split = samples[samples["split"] == split]
     if of_split.empty:
-        raise ValueError(f"explain.split: the data set has no samples of split {split!r}")
+        raise DataError(section, [f"{section}.split: the data set has no samples of {split!r}"])
     sizes = of_split.groupby("cluster_id").size()
     order = sorted(sizes.index, key=lambda cluster: seed_from("explain", seed, cluster))
     total = sizes[order].cumsum()

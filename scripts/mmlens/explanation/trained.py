@@ -24,7 +24,7 @@ def read_labelled(inputs):
     return samples, answer_names(samples, inputs.classes)
 
 
-def build_trained(inputs, settings, chosen, answers=None):
+def build_trained(inputs, settings, chosen, answers=None, samples=None):
     """(model, data) of some samples.
 
     Parameters
@@ -33,20 +33,22 @@ def build_trained(inputs, settings, chosen, answers=None):
     settings : dict of how the model is built: name, arguments, max_length
     chosen : DataFrame of N samples of the run
     answers : names of all answers, None for two labels and for classes
+    samples : DataFrame of all samples of the run, of which a model may be shown some as examples;
+        None for the chosen ones
 
     Returns
     -------
-    model : Model with the weights of the checkpoint; data : EncodedSamples
+    model : Model with the weights of the checkpoint, or, if it is never trained, those it is built
+        with; data : EncodedSamples
     """
     name, arguments = settings["name"], settings["arguments"]
-    data = EncodedSamples(
-        chosen,
-        input_spec(name, arguments, inputs.tokenizer, settings["max_length"]),
-        features=FeatureReader(inputs.features[0]) if inputs.features else None,
-        answers=answers,
-    )
-    model = build_model(name, arguments, data)
-    load_weights(inputs.weights, model)
+    spec = input_spec(name, arguments, inputs.tokenizer, settings["max_length"])
+    features = FeatureReader(inputs.features[0]) if inputs.features else None
+    data = EncodedSamples(chosen, spec, features, answers)
+    whole = data if samples is None else EncodedSamples(samples, spec, features, answers)
+    model = build_model(name, arguments, whole)
+    if model.trained:
+        load_weights(inputs.weights, model)
     return model, data
 
 

@@ -13,7 +13,7 @@ def robustness_curves(table):
     table : DataFrame, the table robustness
     """
     known = table[table["value"].notna()]
-    known = known[known["seed"] == known["seed"].min()]
+    known = known[known["seed"] == known["seed"].iat[0]]
     metric = next(name for name in SHOWN if name in set(known["metric"]))
     known = known[known["metric"] == metric]
     corruptions = [

@@ -3,6 +3,7 @@
 import json
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -91,12 +92,16 @@ def read_pixels(path, geometry):
 
 
 class Pixels:
-    """Images by number; decoded once and kept in memory if they fit, else for every batch."""
+    """Images by number; decoded when one is read, and kept in memory if all fit."""
 
     def __init__(self, paths, geometry):
         self.paths, self.geometry = list(paths), geometry
-        size = len(self.paths) * 3 * geometry.height * geometry.width
-        self.kept = self.decode(range(len(self.paths))) if size <= KEPT_BYTES else None
+
+    @cached_property
+    def kept(self):
+        """uint8 (U, 3, height, width) of all images; None where that would be too much."""
+        size = len(self.paths) * 3 * self.geometry.height * self.geometry.width
+        return self.decode(range(len(self.paths))) if size <= KEPT_BYTES else None
 
     def decode(self, numbers):
         shape = (len(numbers), 3, self.geometry.height, self.geometry.width)

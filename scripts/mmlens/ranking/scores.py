@@ -23,6 +23,7 @@ from . import SHUFFLED
 # kind: image (its captions are ranked), caption (images are) or classes; rank: of the best that is
 # relevant, among `ranked` items of which `relevant` are
 COLUMNS = ("control", "kind", "sample_id", "rank", "ranked", "relevant", "similarity", "scores")
+DIRECTIONS = {"image": 1, "caption": 0}  # what ranks, and the axis of what it ranks
 AT_ONCE = 2_000_000  # entries of a matrix that are sorted together
 
 
@@ -54,7 +55,8 @@ def score_captions(model, data, rows, *, first=None, head=None, device):
 
     Returns
     -------
-    own : (N, M) array, NaN where a pair was not scored
+    own : {"image": (N, M), "caption": (N, M)} scores to rank captions and images by, NaN where the
+        pair is not of the head of that ranking
     kept : {"image": (N, D), "text": (M, D)}, embeddings of a contrastive model, else {}
     similarity : (N,) of an image with its own captions: mean cosine, or probability to match
     """
@@ -63,33 +65,43 @@ def score_captions(model, data, rows, *, first=None, head=None, device):
     if model.contrastive:
         text, _, _ = text_embeddings(model, texts, device)
         image, _, _ = image_embeddings(model, data, rows, device)
-        own = (image @ text.T).double().numpy()
-        return own, {"image": image.numpy(), "text": text.numpy()}, mean_over(own, relevant)
-    chosen = np.ones(relevant.shape, bool) if first is None else head_of(first, head)
-    pairs = np.argwhere(chosen | relevant)
+        own = (image @ text.T).numpy()
+        kept = {"image": image.numpy(), "text": text.numpy()}
+        return dict.fromkeys(DIRECTIONS, own), kept, mean_of_own(own, relevant)
+    heads = {kind: np.ones(relevant.shape, bool) for kind in DIRECTIONS}
+    if first is not None:
+        heads = {kind: head_of(first, head, axis) for kind, axis in DIRECTIONS.items()}
+    # The captions of an image are scored too, for their similarity.
+    pairs = np.argwhere(heads["image"] | heads["caption"] | relevant)
     given = torch.stack([rows[pairs[:, 0]], torch.from_numpy(pairs[:, 1])], 1)
-    logits = pair_logits(model, data, texts, given, device).double().numpy()
-    own = np.full(relevant.shape, np.nan)
-    own[tuple(pairs.T)] = logits
-    similarity = mean_over(1 / (1 + np.exp(-own)), relevant)
-    # The captions of an image are scored for their similarity; that must not help to rank them.
-    own[~chosen] = np.nan
-    return own, {}, similarity
+    own = np.full(relevant.shape, np.nan, np.float32)
+    own[tuple(pairs.T)] = pair_logits(model, data, texts, given, device).numpy()
+    ranked = {kind: np.where(chosen, own, np.float32(np.nan)) for kind, chosen in heads.items()}
+    return ranked, {}, mean_of_own(own, relevant, lambda logit: 1 / (1 + np.exp(-logit)))
 
 
-def mean_over(values, relevant):
-    """Mean (N,) of values (N, M) where `relevant` is true."""
-    return np.where(relevant, values, 0).sum(1) / np.maximum(relevant.sum(1), 1)
+def mean_of_own(scores, relevant, function=lambda score: score):
+    """Mean (N,) over the captions of each image of a function of their scores (N, M)."""
+    image, caption = np.nonzero(relevant)
+    total = np.bincount(image, function(scores[image, caption].astype(float)), len(scores))
+    return total / np.maximum(relevant.sum(1), 1)
 
 
-def head_of(first, head):
-    """bool (N, M): the `head` best captions of every image and images of every caption."""
+def head_of(first, head, axis):
+    """bool (N, M): the `head` best captions of every image (axis 1), or images of every caption."""
     chosen = np.zeros(first.shape, bool)
-    for axis in (0, 1):
-        count = min(head, first.shape[axis])
-        best = np.argpartition(-first, count - 1, axis=axis).take(range(count), axis=axis)
-        np.put_along_axis(chosen, best, True, axis=axis)
+    lines, marked = (first, chosen) if axis == 1 else (first.T, chosen.T)
+    count = min(head, lines.shape[1])
+    for part in parts_of(lines):
+        best = np.argpartition(-lines[part], count - 1, axis=1)[:, :count]
+        marked[part][np.arange(len(best))[:, None], best] = True
     return chosen
+
+
+def parts_of(matrix):
+    """Slices of rows that hold AT_ONCE entries or so."""
+    rows = max(1, AT_ONCE // max(matrix.shape[1], 1))
+    return [slice(start, start + rows) for start in range(0, len(matrix), rows)]
 
 
 def best_ranks(own, first, relevant, seed):
@@ -98,12 +110,11 @@ def best_ranks(own, first, relevant, seed):
     What was scored comes before what was not; that by its score, this by the first score; ties in
     a random order that is the same for all queries.
 
-    own : (Q, M), NaN where not scored; first : (Q, M); relevant : bool (Q, M)
+    own : (Q, M), NaN where not scored; first : (Q, M); relevant : bool (Q, M), in every row some
     """
     tie = np.random.default_rng(seed_from("ties", seed)).permutation(relevant.shape[1])
     ranks = []
-    for start in range(0, len(own), max(1, AT_ONCE // max(own.shape[1], 1))):
-        part = slice(start, start + max(1, AT_ONCE // max(own.shape[1], 1)))
+    for part in parts_of(own):
         score = np.where(np.isnan(own[part]), -np.inf, own[part])
         ties = np.broadcast_to(tie, score.shape)
         order = np.lexsort((ties, -first[part], -score), axis=-1)
@@ -114,27 +125,26 @@ def best_ranks(own, first, relevant, seed):
 def ranking_records(samples, own, first, similarity, control, seed):
     """Records of COLUMNS of a model's ranking: a row per image, and one per caption.
 
-    samples : the N rows of the samples table; own, first : of `score_captions`; similarity : (N,)
-    control : "", or SHUFFLED: with the captions of other images as the relevant ones
+    samples : the N rows of the samples table; own, similarity : of `score_captions`
+    first : (N, M) scores that rank what `own` does not
+    control : "", RANDOM, or SHUFFLED: with the captions of other images as the relevant ones
     """
-    captions, relevant = caption_table(samples)
+    _, relevant = caption_table(samples)
     if control == SHUFFLED:
         rng = np.random.default_rng(seed_from("shuffled captions", seed))
         relevant = relevant[rng.permutation(len(relevant))]
         similarity = np.full(len(similarity), np.nan)
     ids = samples["sample_id"].to_numpy()
-    parts = []
-    for kind, side in (("image", lambda matrix: matrix), ("caption", np.transpose)):
-        targets = side(relevant)
-        found = targets.any(1)
-        ranks = best_ranks(side(own)[found], side(first)[found], targets[found], seed)
-        # A caption is of the cluster of the first image that has it.
-        of = ids if kind == "image" else ids[relevant.argmax(0)]
-        values = similarity if kind == "image" else np.full(len(captions), np.nan)
-        rows = {"sample_id": of[found], "rank": ranks, "relevant": targets[found].sum(1)}
-        rows |= {"similarity": values[found], "ranked": targets.shape[1]}
-        parts.append(pd.DataFrame(rows).assign(kind=kind, control=control))
-    return pd.concat(parts, ignore_index=True)
+    has, had = relevant.any(1), relevant.any(0)  # an image may have no caption
+    ranks = best_ranks(own["image"][has], first[has], relevant[has], seed)
+    of_images = {"sample_id": ids[has], "rank": ranks, "relevant": relevant.sum(1)[has]}
+    of_images |= {"similarity": similarity[has], "ranked": relevant.shape[1], "kind": "image"}
+    ranks = best_ranks(own["caption"].T[had], first.T[had], relevant.T[had], seed)
+    # A caption is of the cluster of the first image that has it.
+    of_captions = {"sample_id": ids[relevant.argmax(0)][had], "rank": ranks, "kind": "caption"}
+    of_captions |= {"relevant": relevant.sum(0)[had], "ranked": relevant.shape[0]}
+    frames = [pd.DataFrame(rows) for rows in (of_images, of_captions)]
+    return pd.concat(frames, ignore_index=True).assign(control=control)
 
 
 def class_records(samples, values, cosines, control):

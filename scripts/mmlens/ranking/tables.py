@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from ..evaluation.statistics import bootstrap_weights, interval
+from ..evaluation.statistics import bootstrap_weights, centred_interval, interval
 from ..files import seed_from
 from ..metrics import average_precision
 from . import SHUFFLED
@@ -65,7 +65,9 @@ def classified(joined, scores, names, resamples, seed):
     for row, cell in enumerate(joined["targets"]):
         present[row, [number[name] for name in json.loads(cell)]] = True
     largest = np.arange(len(names)) == joined["label"].to_numpy()[:, None]
-    best = np.argsort(-scores, axis=1, kind="stable")
+    # Ties in a random order: a network that says the same of all would else say the first class.
+    tie = np.random.default_rng(seed_from("ties", seed)).permutation(len(names))
+    best = np.lexsort((np.broadcast_to(tie, scores.shape), -scores), axis=-1)
     rows = []
 
     def add(category, rule, metric, values, chance):
@@ -109,17 +111,6 @@ def mean_with_interval(values, weights):
     total = weights.sum(1)
     with np.errstate(invalid="ignore"):
         return values.mean(), *interval((weights @ values) / total)
-
-
-def centred_interval(value, drawn):
-    """`interval` of replicates moved by their bias, so that their mean is `value`.
-
-    A resample holds some images twice, which lifts the average precision of a class with few.
-    """
-    with np.errstate(invalid="ignore"):
-        bias = np.nanmean(drawn) - value
-    low, high = interval(drawn - bias)
-    return max(low, 0.0), min(high, 1.0)
 
 
 def random_precision(items, relevant):

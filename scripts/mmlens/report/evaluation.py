@@ -38,18 +38,16 @@ def seeds_table(seeds):
 
 def gaps_table(gaps):
     """Gaps between groups, beside those between groups dealt anew to the samples."""
-    keys = [*MODEL, "column", "metric"]
-    control = gaps[gaps["control"].notna()].set_index(keys)
-    rows = []
-    for _, row in gaps[gaps["control"].isna()].iterrows():
-        shuffled = control.loc[tuple(row[key] for key in keys)]
-        rows.append(
-            {key: row[key] for key in keys}
-            | {"gap": interval_cell(row, "gap"), "best": row["best"], "worst": row["worst"]}
-            | {"p": row["p"], "shuffled groups": interval_cell(shuffled, "gap")}
-            | {"groups": row["groups"], "n": row["n"]}
-        )
-    return pd.DataFrame(rows)
+    shown = gaps[[*MODEL, "column", "metric"]].copy()
+    shown["gap"] = [interval_cell(row, "gap") for _, row in gaps.iterrows()]
+    shown = shown.assign(**gaps[["best", "worst", "p"]])
+    shown["shuffled groups"] = [interval_cell(row, "shuffled") for _, row in gaps.iterrows()]
+    return shown.assign(**gaps[["p_shuffled", "groups", "n"]])
+
+
+def real_gaps(gaps):
+    """Which rows are gaps by both tests: interval above 0, and chance gives none as wide."""
+    return (gaps["gap_low"] > 0) & (gaps["p_shuffled"] < 0.05)
 
 
 def calibration_table(calibration):
@@ -57,6 +55,7 @@ def calibration_table(calibration):
     shown = calibration[[*MODEL, "temperature"]].copy()
     for name in ("ece", "ece_scaled"):
         shown[name] = [interval_cell(row, name) for _, row in calibration.iterrows()]
+        shown[f"{name} if calibrated"] = calibration[f"{name}_if_calibrated"]
     return shown.assign(
         **calibration[["nll", "nll_scaled", "n"]], note=calibration["note"].fillna("")
     )
@@ -75,9 +74,12 @@ def checks_table(checks):
     rows = []
     for check, part in checks.groupby("check", sort=False):
         failed = part[part["passed"] == "no"]
-        names = [f"{r.model}, seed {r.seed}" if r.model else r.check for r in failed.itertuples()]
+        names = [
+            "the splits" if pd.isna(row.model) else f"{row.model}, seed {int(row.seed)}"
+            for row in failed.itertuples()
+        ]
         judged = part["passed"].isin(["yes", "no"]).any()
-        values = [f"{value:.4g}" for value in sorted(set(part["value"].dropna()))]
+        values = [f"{value:.6g}" for value in sorted(set(part["value"].dropna()))]
         rows.append(
             {
                 "check": check,
@@ -87,7 +89,7 @@ def checks_table(checks):
                 "failed": "; ".join(names),
                 "found": ", ".join(values[:4]) + (", ..." if len(values) > 4 else ""),
                 "expected": part["expected"].iat[0] if part["expected"].nunique() == 1 else "",
-                "note": "; ".join(sorted({note for note in part["note"].dropna() if note})),
+                "note": "; ".join(dict.fromkeys(part["note"].dropna())),
             }
         )
     return pd.DataFrame(rows)
@@ -206,15 +208,15 @@ def evaluation_findings(read):
         sentences += robustness_findings(read["robustness"])
     gaps = read.get("fairness_gaps", pd.DataFrame())
     if len(gaps):
-        own = gaps[gaps["control"].isna() & gaps["metric"].isin(["auroc_gap", "accuracy_gap"])]
-        real = own[own["gap_low"] > 0]
+        own = gaps[gaps["metric"].isin(["auroc_gap", "accuracy_gap"]) & gaps["gap"].notna()]
+        real = own[real_gaps(own)]
         parts = [
             f"{row.model}, seed {row.seed}, {row.metric.replace('_', ' ')} by {row.column} "
             f"{number(row.gap, row.gap_low, row.gap_high)} (worst {row.worst})"
             for row in real.nlargest(5, "gap").itertuples()
         ]
         more = "; the widest: " + "; ".join(parts) if parts else ""
-        sentences.append(f"Gaps between groups that leave out 0: {len(real)} of {len(own)}{more}.")
+        sentences.append(f"Gaps between groups beyond chance: {len(real)} of {len(own)}{more}.")
     checks = read.get("checks", pd.DataFrame())
     judged = checks[checks["passed"].isin(["yes", "no"])] if len(checks) else checks
     if len(judged):

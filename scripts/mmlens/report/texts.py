@@ -58,22 +58,24 @@ NOTES = {
     "gaps": (
         "Gaps between groups",
         "Best minus worst group on test, with an interval that holds for all pairs of groups at "
-        "once (max-t bootstrap over quads or images): it leaves out 0 for less than 5% of columns "
-        "without any gap. Shuffled groups: what chance gives, mean and middle 95% of deals of the "
-        "groups to the samples. Every group, and areas across groups, are in fairness.csv.",
+        "once (max-t bootstrap over quads or images). Shuffled groups: what chance gives, mean and "
+        "middle 95% of deals of the groups to the samples, and the share p_shuffled of deals with "
+        "a gap as wide. A gap counts where its interval leaves out 0 and p_shuffled is below .05. "
+        "Every group, and areas across groups, are in fairness.csv.",
         "fairness_gaps.csv",
     ),
     "calibration": (
         "Calibration",
         "Expected calibration error on test (15 bins) as predicted, and after one temperature that "
-        "was fitted on validation; nll in nats.",
+        "was fitted on validation, beside what it would be on average if outcomes came true with "
+        "just these confidences; nll in nats.",
         "calibration.csv",
     ),
     "confounders": (
         "Confounder accuracy",
         "Share of images, texts or quads with several labels of which every sample is right. Who "
-        "reads one modality alone is right about no such group of the other. Chance: what "
-        "independent guesses get that are right as often.",
+        "reads the text alone is right about no text and no quad, who reads the image alone about "
+        "no image and no quad. Chance: what independent guesses get that are right as often.",
         "confounders.csv",
     ),
     "checks": (

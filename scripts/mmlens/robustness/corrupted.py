@@ -8,9 +8,12 @@ import torch
 from PIL import Image
 
 from ..features.base import Geometry
+from ..features.boxes import patch_boxes
 from ..features.reader import FeatureBatch
 from ..models.inputs import Pixels
 from . import CORRUPTIONS
+
+EXTRACTED = 50  # images that go through an extractor together
 
 
 class CorruptedImages:
@@ -50,34 +53,44 @@ class CorruptedPixels:
         return fitted(self.images.read(numbers, self.name, self.level), self.geometry)
 
 
-class CorruptedFeatures:
-    """In the place of a `FeatureReader`: features of corrupted images, extracted when read.
+class KeptFeatures:
+    """In the place of a `FeatureReader`: features of all images of some samples, in memory."""
 
-    extractor : Extractor; device : torch device of its weights
-    """
-
-    def __init__(self, images, extractor, device, name, level):
-        self.images, self.extractor, self.device = images, extractor.to(device), device
-        self.name, self.level = name, level
-        self.tokens, self.width, self.grid = extractor.tokens, extractor.width, extractor.grid
+    def __init__(self, paths, batch):
+        self.number = {path: k for k, path in enumerate(paths)}
+        self.batch = batch
 
     def places_of(self, images):
-        number = {path: k for k, path in enumerate(self.images.paths)}
-        return np.array([number[image] for image in images], int)
+        return np.array([self.number[image] for image in images], int)
 
-    @torch.inference_mode()
     def read(self, places):
         """The `FeatureBatch` of rows of `places_of`."""
-        squares = self.images.read(torch.from_numpy(np.asarray(places)), self.name, self.level)
-        extractor, count = self.extractor, len(squares)
-        given = fitted(squares, extractor.geometry) if extractor.geometry else list(squares)
-        given = given.to(self.device) if extractor.geometry else given
-        names = [[self.images.paths[k] for k in places]] if extractor.reads_names else []
+        batch = self.batch
+        return FeatureBatch(batch.features[places], batch.boxes[places], batch.valid[places])
+
+
+@torch.inference_mode()
+def extracted(images, extractor, device, dtype, name, level):
+    """`FeatureBatch` of all images, corrupted; every image once, whatever samples show it.
+
+    images : CorruptedImages; dtype : that the cache keeps features in, which models learned from
+    """
+    extractor.to(device)
+    parts = []
+    for numbers in torch.arange(len(images.paths)).split(EXTRACTED):
+        squares = images.read(numbers, name, level)
+        geometry = extractor.geometry
+        given = fitted(squares, geometry).to(device) if geometry else list(squares)
+        names = [[images.paths[k] for k in numbers]] if extractor.reads_names else []
         found = extractor.extract(given, *names)
-        # Boxes of a grid take no part in what a model of patches computes from a square image.
-        boxes = found.get("boxes", np.zeros((count, extractor.tokens, 4), np.float32))
-        valid = found.get("valid", np.ones((count, extractor.tokens), bool))
-        return FeatureBatch(found["features"].astype(np.float32), boxes, valid)
+        if extractor.grid:
+            boxes = patch_boxes(extractor.grid, geometry.window(images.size, images.size))
+            found["boxes"] = np.broadcast_to(boxes, (len(numbers), *boxes.shape))
+            found["valid"] = np.ones((len(numbers), extractor.tokens), bool)
+        found["features"] = found["features"].astype(dtype).astype(np.float32)
+        parts.append(found)
+    whole = (np.concatenate([p[key] for p in parts]) for key in ("features", "boxes", "valid"))
+    return FeatureBatch(*whole)
 
 
 def fitted(squares, geometry):
@@ -120,11 +133,21 @@ class Corrupter:
         if data.spec.raw:
             return data.with_files(self.written(name, level))
         if self.extractor is not None:
-            reader = CorruptedFeatures(self.images, self.extractor, self.device, name, level)
-            return data.with_features(reader)
+            found = self.clean_features if name is None else self.features_by(name, level)
+            return data.with_features(KeptFeatures(self.images.paths, found))
         if data.spec.geometry is None:
             return data
         return data.with_pixels(CorruptedPixels(self.images, data.spec.geometry, name, level))
+
+    def features_by(self, name, level):
+        """`FeatureBatch` of all images under one corruption."""
+        dtype = self.data.features.settings["dtype"]
+        return extracted(self.images, self.extractor, self.device, dtype, name, level)
+
+    @cached_property
+    def clean_features(self):
+        """`features_by` of images that are only resized, which every corrupted text goes with."""
+        return self.features_by(None, None)
 
     def texts_by(self, name, level):
         """The samples with their texts corrupted, and their images resized as by `images_by`."""

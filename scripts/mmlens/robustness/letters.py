@@ -11,7 +11,8 @@ from . import register_corruption
 LOOK_ALIKE = str.maketrans("aceiopsxyABEHKMOPTX", "асеіорѕхуАВЕНКМОРТХ")  # noqa: RUF001
 # Sentences around a text that add nothing to it, in the order of their levels.
 FRAMES = ("{text} , it says", "it says {text}", "here we read : {text} , so it is")
-SHORTEST = 4  # letters of a word that can have a typo: its first and last stay
+LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+BEGINNING = re.compile("(?<![\\w'\N{RIGHT SINGLE QUOTATION MARK}])[^\\W\\d_]")  # of a word
 
 
 def draws(text, name, count):
@@ -30,14 +31,15 @@ def typos(text, level):
 
     Swapped are neighbours that differ; the first and the last letter stay.
     """
-    words = text.split(" ")
+    words = list(LONG_WORD.finditer(text))
     chance, place = draws(text, "typos", 2 * len(words)).reshape(2, -1)
+    letters = list(text)
     for k, word in enumerate(words):
-        inner = [n for n in range(1, len(word) - 2) if word[n] != word[n + 1]]
-        if chance[k] < level and word.isalpha() and len(word) >= SHORTEST and inner:
+        inner = [n for n in range(word.start() + 1, word.end() - 2) if text[n] != text[n + 1]]
+        if chance[k] < level and inner:
             n = inner[int(place[k] * len(inner))]
-            words[k] = word[:n] + word[n + 1] + word[n] + word[n + 2 :]
-    return " ".join(words)
+            letters[n : n + 2] = letters[n + 1], letters[n]
+    return "".join(letters)
 
 
 @register_corruption(
@@ -70,7 +72,7 @@ def case(text, level):
     if level == 1:
         return text[:1].upper() + text[1:]
     if level == 2:
-        return re.sub(r"\b[^\W\d_]", lambda match: match[0].upper(), text)
+        return BEGINNING.sub(lambda match: match[0].upper(), text)
     return text.upper()
 
 

@@ -56,7 +56,7 @@ def occlusion(images, level, keys):
     found = images.clone()
     for image, key in zip(found, keys, strict=True):
         centre = np.random.default_rng(seed_from("occlusion", key)).uniform(0.25, 0.75, 2) * side
-        y, x = (max(round(place - square / 2), 0) for place in centre)
+        y, x = (min(max(round(c - square / 2), 0), side - square) for c in centre)
         image[:, y : y + square, x : x + square] = 0
     return found
 

@@ -21,7 +21,7 @@ def predict_corrupted(logits_of, corrupter, corruptions, missing, threshold, sim
     logits_of : function, EncodedSamples -> function, rows -> logits, as `prediction_table` wants it
     corrupter : Corrupter of the samples, which are of one split
     corruptions : {name: levels}, from the mildest to the worst
-    missing : {modality: why} of those that cannot be corrupted
+    missing : {modality, or name of a corruption: why} of what does not apply
     threshold : probability from which on label 1 is predicted; None for answers and classes
     similarity : of `true_similarity`
 
@@ -31,15 +31,16 @@ def predict_corrupted(logits_of, corrupter, corruptions, missing, threshold, sim
     else. What does not apply is one record without a sample, its note says why.
     """
     modality = {name: CORRUPTIONS.attribute(name, "modality") for name in corruptions}
+    why = {name: missing.get(name, missing.get(modality[name])) for name in corruptions}
     frames = [
-        pd.DataFrame([{"corruption": name, "severity": 0, "note": missing[modality[name]]}])
-        for name in corruptions
-        if modality[name] in missing
+        pd.DataFrame([{"corruption": name, "severity": 0, "note": reason}])
+        for name, reason in why.items()
+        if reason is not None
     ]
     conditions = [
         (name, severity, level)
         for name, levels in corruptions.items()
-        if modality[name] not in missing
+        if why[name] is None
         for severity, level in enumerate(levels, 1)
     ]
     for name, severity, level in [(CLEAN, 0, ""), *conditions]:
