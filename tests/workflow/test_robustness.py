@@ -48,6 +48,7 @@ def test_a_run_with_corruptions(tmp_path):
         assert same["value"].tolist() == clean["value"].tolist()
         assert (same["drop_low"] == 0).all()
         records = pd.read_parquet(results / f"robustness/{model}/seed0.parquet")
+        records = records[records["note"] == ""]
         logits = records.pivot(
             index="sample_id", columns=["corruption", "severity"], values="logit"
         )

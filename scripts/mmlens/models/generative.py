@@ -54,6 +54,8 @@ class Generative(nn.Module):
     dtype : of the network: float32, bfloat16 or float16
     """
 
+    contrastive = pair_logit = False  # as in `Model`
+
     def __init__(
         self,
         vocabulary_size,
