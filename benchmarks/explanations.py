@@ -126,6 +126,7 @@ class Case:
             spec = input_spec("meter", arguments, Path(name) / "tokenizer.json")
             names = [str(k) for k in range(ANSWERS)]
             self.data = EncodedSamples(samples, spec, answers=names)
+            self.data.batch(torch.arange(1))  # decodes all images, which are gone after this
         self.model = build_model("meter", arguments, self.data)
         randomise(self.model)
         self.model.eval()

@@ -36,7 +36,7 @@ from mmlens.training.predict import BATCH, predict
 CASES = [
     ("vilt_scratch", {"width": 128, "heads": 4, "image_size": 96}, 96, 1.0),
     ("blip_scratch", {"width": 128, "heads": 4, "image_size": 96}, 96, 1.0),
-    ("vilt_scratch", {"width": 384, "heads": 6, "image_size": 224}, 224, 0.2),
+    ("vilt_scratch", {"width": 384, "heads": 6, "image_size": 224}, 224, 0.05),
 ]
 
 

@@ -12,6 +12,7 @@ from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
 from mmlens.models import MODELS, get_model, list_models
+from mmlens.robustness import CORRUPTIONS
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 # Names that differ between PyPI and conda-forge.
@@ -104,7 +105,7 @@ def test_models_are_listed_and_found_by_name():
 
 
 def test_every_registered_entry_can_be_imported():
-    for registry in (MODELS, METHODS, EXTRACTORS, DATASETS, DOWNLOADS):
+    for registry in (MODELS, METHODS, EXTRACTORS, DATASETS, DOWNLOADS, CORRUPTIONS):
         for name in registry.names():
             entry = registry.get(name)
             assert entry.name == name

@@ -23,7 +23,7 @@ COLUMNS = {
     ),
     "model_pairs": "seed metric test model_a model_b difference p p_holm verdict n clusters",
     "fairness": "model seed column group metric value low high n positives note",
-    "fairness_gaps": "model seed column control metric gap gap_low gap_high p best worst groups n",
+    "fairness_gaps": "model seed column metric gap gap_low gap_high p shuffled p_shuffled groups n",
     "confounders": "model seed kind value low high chance groups n",
     "checks": "model seed check passed value low high expected n note",
     "calibration": "model seed temperature ece ece_low ece_high ece_scaled nll nll_scaled n note",
