@@ -12,16 +12,13 @@ def reliability_diagrams(bins, calibration):
     """
     first = calibration["seed"].iat[0]
     models = list(dict.fromkeys(calibration["model"]))
-    figure, axes = panels(len(models), columns=4, width=2.7, height=2.8)
+    figure, axes = panels(len(models), columns=4, width=2.7, height=3.0)
     for axis, model in zip(axes, models, strict=True):
         axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
         row = calibration[(calibration["model"] == model) & (calibration["seed"] == first)].iloc[0]
         own = bins[(bins["model"] == model) & (bins["seed"] == first)]
         for scaled, (colour, name) in STYLES.items():
             part = own[own["scaled"] == scaled]
-            if part.empty:
-                continue
-            error = row["ece_scaled" if scaled == "yes" else "ece"]
             spread = [part["share"] - part["share_low"], part["share_high"] - part["share"]]
             axis.errorbar(
                 part["confidence"],
@@ -33,14 +30,10 @@ def reliability_diagrams(bins, calibration):
                 linewidth=1,
             )
             area = 6 + 60 * part["n"] / row["n"]
-            axis.scatter(
-                part["confidence"],
-                part["share"],
-                s=area,
-                color=colour,
-                label=f"{name}, {error:.3f}",
-            )
-        axis.set(title=label(model), xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        axis.legend(fontsize="x-small", title="ECE", title_fontsize="x-small", loc="upper left")
+            axis.scatter(part["confidence"], part["share"], s=area, color=colour, label=name)
+        errors = f"ECE {row['ece']:.3f}, scaled {row['ece_scaled']:.3f}"
+        axis.set(title=f"{label(model)}\n{errors}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axis.set_aspect("equal")
     axes[0].set(xlabel="confidence", ylabel="share that came true")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
