@@ -19,7 +19,7 @@ def test_profile_plans_the_same_jobs(tmp_path):
         "--profile", "profiles/slurm", "-n", "--configfile", DEMO, directory=tmp_path
     )
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert re.search(r"total\s+20\b", planned.stdout + planned.stderr)
+    assert re.search(r"total\s+22\b", planned.stdout + planned.stderr)
 
 
 @pytest.fixture
