@@ -82,5 +82,5 @@ def test_cluster_run_equals_the_local_run(cluster, demo):
         assert re.search(r"CUDA_VISIBLE_DEVICES: [01]$", path.read_text(), re.MULTILINE), path
     on_cpu = [job for job in jobs if job["Partition"] == "cpu"]
     # Every rule but `all`, which Snakemake runs itself, is a SLURM job.
-    assert len(on_gpu) + len(on_cpu) == 19
+    assert len(on_gpu) + len(on_cpu) == 21
     assert {job["NodeList"] for job in on_cpu} <= {"c1", "c2"}
