@@ -62,7 +62,13 @@ rule draw_assessment:
         gaps="results/{run}/tables/fairness_gaps.csv",
         bins="results/{run}/tables/reliability.csv" if "bins" in ASSESSED else [],
         calibration="results/{run}/tables/calibration.csv" if "bins" in ASSESSED else [],
-        lib=library("figures/fairness.py", "figures/reliability.py", "figures/style.py"),
+        lib=library(
+            "evaluation/gaps.py",
+            "evaluation/paired.py",
+            "figures/fairness.py",
+            "figures/reliability.py",
+            "figures/style.py",
+        ),
     output:
         **(
             {

@@ -82,7 +82,7 @@ rule write_report:
         model_cost="results/{run}/tables/model_cost.csv",
         figures=[Path(path).with_suffix(".png").as_posix() for path in FIGURES],
         stem=stem_facts,
-        lib=library("report"),
+        lib=library("report", "evaluation/gaps.py", "evaluation/paired.py"),
         template=str(BASE / "scripts/mmlens/report/page.html.j2"),
     output:
         html=report(

@@ -9,6 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
+from .paired import LEVEL
+
 KEYS = ("gap", "gap_low", "gap_high", "p", "best", "worst")
 
 
@@ -57,3 +59,11 @@ def gap(values, replicates, names, level=0.95):
         reached = np.full(len(largest), found["gap"] < 1e-12)
     bounds = {"gap_low": max(found["gap"] - half, -1.0), "gap_high": min(found["gap"] + half, 1.0)}
     return found | bounds | {"p": (reached.sum() + 1) / (len(largest) + 1)}
+
+
+def real_gaps(table):
+    """Which rows of the table fairness_gaps are gaps by both tests, as bool Series.
+
+    The interval lies above 0, and fewer than 5% of deals of the groups give one as wide.
+    """
+    return (table["gap_low"] > 0) & (table["p_shuffled"] < LEVEL)

@@ -1,5 +1,6 @@
 """Metrics per group, with intervals; the widest gap of each column in the title."""
 
+from ..evaluation.gaps import real_gaps
 from .style import colours, label, panels, remark, wrapped
 
 SHOWN = ("auroc", "accuracy")  # the first that there is
@@ -8,7 +9,7 @@ PER_GROUP = 0.24  # inches
 
 
 def group_intervals(groups, gaps):
-    """One panel per group column: a row per group, a point with its interval per model.
+    """One panel per group column: a row per group (with its n), a point with interval per model.
 
     Of several training seeds the first is shown.
 
@@ -43,7 +44,9 @@ def group_intervals(groups, gaps):
                 color=palette[model],
                 label=label(model),
             )
-        axis.set_yticks(range(len(names)), [wrapped(str(name), 20) for name in names])
+        sizes = part.drop_duplicates("group").set_index("group")["n"]
+        ticks = [wrapped(f"{name} ({int(sizes[name])})", 20) for name in names]
+        axis.set_yticks(range(len(names)), ticks)
         axis.invert_yaxis()
         axis.set(title=wrapped(f"{label(column)}{found_gaps(gaps, column, metric)}", 40))
         axis.set_xlabel(metric.upper() if metric == "auroc" else metric)
@@ -66,5 +69,4 @@ def found_gaps(gaps, column, metric):
     """ ": a gap in 2 of 7 models", of how many it is beyond chance by both tests (first seed)."""
     own = gaps[(gaps["column"] == column) & (gaps["metric"] == f"{metric}_gap")]
     own = own[(own["seed"] == gaps["seed"].iat[0]) & own["gap"].notna()] if len(gaps) else own
-    count = int(((own["gap_low"] > 0) & (own["p_shuffled"] < 0.05)).sum())
-    return f": a gap in {count} of {len(own)} models" if len(own) else ""
+    return f": a gap in {real_gaps(own).sum()} of {len(own)} models" if len(own) else ""

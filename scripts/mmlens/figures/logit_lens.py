@@ -22,10 +22,10 @@ def logit_lens(table, title):
 
     table : DataFrame of `diagnostics.tables.tabulate_lens`, of one model and seed
     """
-    table = table.fillna({"note": ""})
+    table = table.fillna({"note": "", "readout": ""})
     drawn = table[table["note"] == ""]
     remarks = table[table["note"] != ""].drop_duplicates(["readout", "note"])
-    words = [f"{row.readout}: {row.note}" for row in remarks.itertuples()]
+    words = [f"{r.readout}: {r.note}" if r.readout else r.note for r in remarks.itertuples()]
     if drawn.empty:
         return remark(title, words or ["not applicable: no samples"])
     shares = drawn["layers"].nunique() > 1

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import remark
+from .style import remark, wrapped
 
 WORDS = 20  # places of words that are drawn, at most
 LAYERS = 6  # layers whose maps over patches are drawn, at most
@@ -59,7 +59,8 @@ def mean_attention(maps, title):
         name = f"layer {layers[0] + 1}" if modality == "image" else "layer"
         row[0].set_ylabel(name, fontsize="small")
         figure.colorbar(picture, ax=row.tolist(), shrink=0.85, label=f"per {PARTS[modality]}")
-    figure.suptitle(title)
+    # About ten characters an inch, so that the title stays over a single panel.
+    figure.suptitle(wrapped(title, int(10 * figure.get_figwidth())))
     return figure
 
 

@@ -51,6 +51,8 @@ def robustness_curves(table):
         # One scale for all, so that steep means much.
         axis.set_ylim(lowest - 0.02, highest + 0.02)
         by_name |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    count = f"{int(known['n'].min())}" if known["n"].nunique() == 1 else "different numbers of"
+    figure.suptitle(f"{count} samples", fontsize="medium")
     figure.legend(by_name.values(), by_name, loc="outside lower center", ncols=min(5, len(by_name)))
     return figure
 

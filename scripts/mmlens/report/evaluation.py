@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..evaluation.gaps import real_gaps
 from .findings import number
 
 MODEL = ["model", "seed"]
@@ -43,11 +44,6 @@ def gaps_table(gaps):
     shown = shown.assign(**gaps[["best", "worst", "p"]])
     shown["shuffled groups"] = [interval_cell(row, "shuffled") for _, row in gaps.iterrows()]
     return shown.assign(**gaps[["p_shuffled", "groups", "n"]])
-
-
-def real_gaps(gaps):
-    """Which rows are gaps by both tests: interval above 0, and chance gives none as wide."""
-    return (gaps["gap_low"] > 0) & (gaps["p_shuffled"] < 0.05)
 
 
 def calibration_table(calibration):
@@ -152,7 +148,7 @@ def robustness_summary(table):
 def corruption_errors(table):
     """Mean corruption errors, over all corruptions of a modality."""
     chosen = table[table["corruption"] == "all"]
-    return valued(chosen, [*MODEL, "modality", "metric"])
+    return valued(chosen, [*MODEL, "modality", "metric"]).drop(columns=["shuffled", "note"])
 
 
 def reproduction_table(table):
