@@ -29,6 +29,7 @@ with torch_device(params.device, params.torch_threads) as device:
         readouts=readouts,
         batch_size=settings["batch_size"],
         device=device,
+        seed=int(snakemake.wildcards.seed),
     )
 print(records["measure"].value_counts().to_string())
 for note in sorted(set(records["note"]) - {""}):

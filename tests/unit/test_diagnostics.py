@@ -24,7 +24,13 @@ from test_explanation import (
 from mmlens.diagnostics.attention import normalised_entropy, summarised_attention
 from mmlens.diagnostics.lens import NO_LAYERS
 from mmlens.diagnostics.outcomes import outcomes
-from mmlens.diagnostics.records import NO_MAPS, ONE_MODALITY, diagnose, lens_records
+from mmlens.diagnostics.records import (
+    NO_MAPS,
+    ONE_MODALITY,
+    RANDOM,
+    diagnose,
+    lens_records,
+)
 from mmlens.diagnostics.tables import mean_maps, tabulate_attention, tabulate_depth, tabulate_lens
 from mmlens.explanation.attention import raw_attention
 from mmlens.explanation.capture import observed
@@ -34,6 +40,7 @@ from mmlens.figures.mean_attention import mean_attention
 from mmlens.models import build_model
 from mmlens.models.base import Layout, Span
 from mmlens.models.image import Image
+from mmlens.perturbation.randomisation import randomised
 from mmlens.report.diagnostics import diagnostic_tables
 
 FEW = {"resamples": 50, "seed": 0}
@@ -232,8 +239,8 @@ def test_records_have_every_map_head_and_layer(data):
     frame = diagnosed(data, "vilt_scratch")
     counts = frame.groupby("measure").size().to_dict()
     assert counts == {
-        "entropy": 4 * 4,
-        "cross_modal_mass": 4 * 4 * 3,
+        "entropy": 4 * 4 * 2,  # the model's, and its control's
+        "cross_modal_mass": 4 * 4 * 3 * 2,
         "attention": 4 * 2 * 4,
         "logit": 4 * 3,
         "divergence": 4 * 3,
@@ -252,9 +259,26 @@ def test_records_have_every_map_head_and_layer(data):
     assert all(values[-1] == 1 for values in own["values"])
 
 
+def test_the_control_is_the_network_with_its_weights_in_random_order(data):
+    torch.manual_seed(0)
+    model = build_model("vilt_scratch", {"width": 8, "heads": 2, "image_size": 48}, data).eval()
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    settings = {"thresholds": np.full(4, 0.5), "batch_size": 3, "device": "cpu"}
+    frame = diagnose(model, data, np.array([1, 0, 0, 1]), seed=5, **settings)
+    assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
+    control = frame[frame["control"] == RANDOM]
+    assert set(control["measure"]) == {"entropy", "cross_modal_mass"}
+    with randomised(dict(model.named_parameters()), 5):
+        alone = diagnose(model, data, np.array([1, 0, 0, 1]), **settings)
+    expected = alone[(alone["control"] == "") & alone["measure"].isin(control["measure"])]
+    keys = ["sample_id", "measure", "rows", "query", "key", "layer"]
+    assert control[keys].to_numpy().tolist() == expected[keys].to_numpy().tolist()
+    np.testing.assert_array_equal(np.stack(control["values"]), np.stack(expected["values"]))
+
+
 def test_the_size_of_batches_changes_no_record(data):
     one, all_ = (diagnosed(data, "blip_scratch", batch_size=size) for size in (1, 4))
-    keys = ["sample_id", "measure", "rows", "query", "key", "layer", "readout"]
+    keys = ["sample_id", "control", "measure", "rows", "query", "key", "layer", "readout"]
     one, all_ = (frame.sort_values(keys, kind="stable") for frame in (one, all_))
     assert one[keys].to_numpy().tolist() == all_[keys].to_numpy().tolist()
     for a, b in zip(one["values"], all_["values"], strict=True):
@@ -269,9 +293,9 @@ def test_tables_are_means_of_the_records_and_say_what_does_not_apply(data):
     entropy = tabulate_attention(frame, samples, "entropy", **FEW)
     assert set(entropy["subset"]) == {"all", "TP", "TN", "FP", "FN", "x", "y"}
     own = frame[(frame["measure"] == "entropy") & (frame["model"] == "vilt_scratch")]
-    heads = np.stack(own.loc[own["layer"] == 2, "values"])
+    heads = np.stack(own.loc[(own["layer"] == 2) & (own["control"] == ""), "values"])
     row = entropy[(entropy["model"] == "vilt_scratch") & (entropy["layer"] == 2)]
-    row = row[row["subset"] == "all"].set_index("head")
+    row = row[(row["subset"] == "all") & (row["control"] == "")].set_index("head")
     assert row.loc[2, "value"] == pytest.approx(heads[:, 1].mean())
     assert row.loc["mean", "value"] == pytest.approx(heads.mean())
     assert (row["low"] < row["value"]).all()

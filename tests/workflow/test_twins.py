@@ -128,6 +128,7 @@ def test_coco_zero_shot(tmp_path):
     assert {"accuracy", "error", "similarity"} <= set(robustness["metric"])
     entropy = pd.read_csv(results / "tables/attention_entropy.csv")
     assert entropy.loc[entropy["note"].isna(), "value"].between(0, 1).all()
+    assert set(entropy["control"].dropna()) == {"random_weights"}
     assert len(pd.read_csv(results / "tables/fairness_gaps.csv"))
     published = pd.read_csv(results / "tables/reproduction.csv")
     assert set(published["run_model"].dropna()) == {"clip", "blip"}

@@ -7,12 +7,14 @@ import torch
 from ..explanation.capture import recorded, target_logits
 from ..explanation.propagation import readout_maps
 from ..explanation.words import word_numbers
+from ..perturbation.randomisation import randomised
 from .attention import summarised_attention
 from .lens import OWN, divergence, layer_modules, logit_lens, why_not
 from .outcomes import outcomes
 
 COLUMNS = (
     "sample_id",
+    "control",
     "outcome",
     "measure",
     "rows",
@@ -27,13 +29,16 @@ COLUMNS = (
 )
 ATTENTION = ("entropy", "cross_modal_mass", "attention")
 LENS = ("logit", "divergence", "agreement")
+RANDOM = "random_weights"  # the control of maps
 NO_MAPS = "not applicable: the model has no attention maps"
 ONE_MODALITY = "not applicable: the model reads one modality"
 NO_DECISION = "not applicable: the one logit of an image and its caption decides nothing"
 
 
 @torch.no_grad()
-def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_size, device):
+def diagnose(
+    model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_size, device, seed=0
+):
     """Records of all samples of `data`; every map is reduced when it is computed.
 
     Parameters
@@ -43,6 +48,7 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
     predicted : (N,) predicted classes, or numbers of the answers
     thresholds : (N,) probability from which on label 1 is predicted; None for many answers
     readouts : of `lens.logit_lens`; none where the logits are no decisions
+    seed : int, order of the weights of the control
 
     Returns
     -------
@@ -55,11 +61,21 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
     logit, divergence, agreement : per layer, the lens's logit of the predicted class, its
         divergence (lens.divergence) and 1 where its decision is the model's, else 0; of `readout`
 
-    What does not apply is one record without sample and values; `note` says why.
+    Entropy and mass have a second record, whose `control` is RANDOM: of the same network with its
+    weights in random order, which shows what the architecture alone gives. What does not apply is
+    one record without sample and values; `note` says why.
     """
     records = []
     outcome = outcomes(data.samples, predicted)
     modules = layer_modules(model)
+
+    def keep(chosen, found, control=""):
+        for facts, values in found:
+            for k, row in enumerate(chosen.tolist()):
+                own = values[k].cpu().numpy().astype(np.float32)
+                names = {"sample_id": data.samples["sample_id"].iat[row], "outcome": outcome[row]}
+                records.append({**names, "control": control, "values": own, **facts})
+
     for chosen in torch.arange(len(data)).split(batch_size):
         tokens = model.embed(data.batch(chosen, device))
         layout = model.layout(tokens)
@@ -77,12 +93,14 @@ def diagnose(model, data, predicted, *, thresholds=None, readouts=(OWN,), batch_
             if not why_not(model, layout, readout):
                 lens = logit_lens(model, tokens, outputs, readout)
                 found += lens_records(lens, logits, target, threshold, readout)
-        ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
-        for facts, values in found:
-            for k, sample_id in enumerate(ids):
-                own = values[k].cpu().numpy().astype(np.float32)
-                row = {"sample_id": sample_id, "outcome": outcome[chosen[k]], "values": own}
-                records.append(row | facts)
+        keep(chosen, found)
+    if model.edges():
+        with randomised(dict(model.named_parameters()), seed):
+            for chosen in torch.arange(len(data)).split(batch_size):
+                tokens = model.embed(data.batch(chosen, device))
+                with summarised_attention(model, model.layout(tokens)) as seen:
+                    model(tokens)
+                keep(chosen, [row for row in map_records(seen) if not row[0].get("note")], RANDOM)
     records += not_applicable(model, layout, readouts)
     frame = pd.DataFrame(records, columns=COLUMNS)
     numbers = ["layer", "grid_rows", "grid_columns"]

@@ -11,8 +11,8 @@ RUN = ["model", "seed"]
 MAP = ["query", "key", "layer"]
 VALUES = ["subset", "value", "low", "high", "n"]
 COLUMNS = {
-    "entropy": [*RUN, *MAP, "head", *VALUES, "note"],
-    "cross_modal_mass": [*RUN, "rows", *MAP, "head", *VALUES, "note"],
+    "entropy": [*RUN, "control", *MAP, "head", *VALUES, "note"],
+    "cross_modal_mass": [*RUN, "control", "rows", *MAP, "head", *VALUES, "note"],
 }
 LENS = [*RUN, "readout", "measure", "layer", "layers", *VALUES, "note"]
 DEPTH = [*RUN, "readout", "layers", *VALUES, "never", "note"]
@@ -29,11 +29,12 @@ def tabulate_attention(records, samples, measure, *, resamples, seed):
 
     Returns
     -------
-    DataFrame: model, seed, (rows,) query, key, layer, head (from 1, or "mean" of all), subset,
-    value, low, high, n, note. What does not apply is one row without a value, with the reason.
+    DataFrame: model, seed, control (of `records.diagnose`), (rows,) query, key, layer, head (from
+    1, or "mean" of all), subset, value, low, high, n, note. What does not apply is one row without
+    a value, with the reason.
     """
     rows = []
-    for names, part in groups(records[records["measure"] == measure], ["rows", *MAP]):
+    for names, part in groups(records[records["measure"] == measure], ["control", "rows", *MAP]):
         if names["note"].startswith(ABSENT):
             rows.append(names | {"layer": pd.NA, "n": 0})
             continue

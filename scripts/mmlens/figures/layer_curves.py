@@ -1,4 +1,7 @@
-"""Attention over the layers: one panel per kind of map, heads as points, their mean as a line."""
+"""Attention over the layers: one panel per kind of map, heads as points, their mean as a line.
+
+A grey line is the control: the mean of the heads of the network with weights in random order.
+"""
 
 from .style import panels, remark, wrapped
 
@@ -25,7 +28,7 @@ def cross_modal_curves(table, title):
 
 def curves(table, keys, name, quantity, title):
     """Panels of the values of all samples, one per value of `keys`; `name` is their title."""
-    table = table.fillna({"note": "", "query": "", "key": ""})
+    table = table.fillna({"note": "", "control": "", "query": "", "key": ""})
     whole = table[(table["subset"] == "all") & (table["note"] == "")]
     fixed = table[table["note"] != ""].drop_duplicates(["query", "key", "note"])
     remarks = [
@@ -38,10 +41,14 @@ def curves(table, keys, name, quantity, title):
     figure, axes = panels(len(groups), width=3.4)
     for axis, (values, part) in zip(axes, groups, strict=True):
         for number, (seed, run) in enumerate(part.groupby("seed", sort=False)):
-            heads, mean = run[run["head"] != "mean"], run[run["head"] == "mean"]
+            own, control = run[run["control"] == ""], run[run["control"] != ""]
+            heads, mean = own[own["head"] != "mean"], own[own["head"] == "mean"]
+            chance = control[control["head"] == "mean"]
             axis.plot(heads["layer"], heads["value"], ".", color="0.5", markersize=4, zorder=1)
             style = STYLES[number % len(STYLES)]
             axis.plot(mean["layer"], mean["value"], style, color="C0", label=f"seed {seed}")
+            named = None if number else "random weights"
+            axis.plot(chance["layer"], chance["value"], style, color="0.6", zorder=0, label=named)
             axis.fill_between(
                 mean["layer"], mean["low"], mean["high"], color="C0", alpha=0.2, linewidth=0
             )

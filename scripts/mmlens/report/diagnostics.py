@@ -17,8 +17,8 @@ def diagnostic_tables(read):
     entropy, cross_modal, lens, depth = (whole(table) for table in read)
     lens = lens[lens["measure"] == "agreement"]
     tables = {
-        "entropy": layer_table(entropy, ["query", "key"]),
-        "cross_modal": layer_table(cross_modal, ["rows", "query", "key"]),
+        "entropy": layer_table(entropy, ["control", "query", "key"]),
+        "cross_modal": layer_table(cross_modal, ["control", "rows", "query", "key"]),
         "lens": layer_table(lens, ["readout"]),
     }
     depth["mean depth"] = [cell(row) for row in depth.itertuples()]
@@ -31,7 +31,7 @@ def whole(table):
     chosen = table[table["subset"].isin(["all"]) | table["subset"].isna()]
     if "head" in table:
         chosen = chosen[chosen["head"].isin(["mean"]) | chosen["head"].isna()]
-    words = [name for name in ("note", "rows", "query", "key") if name in table]
+    words = [name for name in ("note", "control", "rows", "query", "key") if name in table]
     return chosen.fillna(dict.fromkeys(words, "")).reset_index(drop=True)
 
 

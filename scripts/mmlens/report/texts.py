@@ -149,14 +149,16 @@ NOTES = {
         "Attention entropy",
         "Entropy of what a query reads over the logarithm of the number of its keys, mean over "
         "queries and heads, per layer: 0 for all on one token, 1 for the same on every token. "
-        "Single heads and outcomes are in the file.",
+        "Control: the same network with its weights in random order. Single heads and outcomes are "
+        "in the file.",
         "attention_entropy.csv",
     ),
     "cross_modal": (
         "Cross-modal attention",
         "Share of the attention of words, image tokens and the readout token that lies on the "
         "other modality, mean over heads, per layer. Of maps between two streams it is 1, and of "
-        "those within one 0, by construction.",
+        "those within one 0, by construction. Control: the same network with its weights in random "
+        "order.",
         "cross_modal_attention.csv",
     ),
     "lens": (
