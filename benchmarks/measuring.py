@@ -2,10 +2,14 @@
 
 import json
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+# Benchmarks import this first, so that mmlens is found as it is beside them.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 
 def timed(function, *arguments, now=time.perf_counter):

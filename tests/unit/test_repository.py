@@ -1,6 +1,9 @@
 """The repository agrees with itself: pins, rule names, documentation."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -17,6 +20,15 @@ from mmlens.robustness import CORRUPTIONS
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 # Names that differ between PyPI and conda-forge.
 CONDA_NAMES = {"huggingface_hub": "huggingface-hub", "pytorch": "torch"}
+
+
+@pytest.mark.parametrize("name", ["explanations", "features", "robustness", "training"])
+def test_benchmarks_start_by_the_command_of_their_docs(name):
+    bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, f"benchmarks/{name}.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
 
 
 def locked(name):
