@@ -15,7 +15,6 @@ earlier one pays nothing.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from measuring import in_own_process, timed
+from measuring import in_own_process, record, timed
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -219,19 +218,10 @@ def measure(chosen, folder, repeats):
     case.epoch()  # warms up
     sides = (case.epoch, case.plain_epoch)
     pairs = [tuple(timed(side, now=time.process_time)[0] for side in sides) for _ in range(repeats)]
-    ratios = [baseline / ours for ours, baseline in pairs]
-    ours = statistics.median(ours for ours, _ in pairs)
-    baseline = statistics.median(baseline for _, baseline in pairs)
+    ours, baseline = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
     start, peak, _ = in_own_process(one_epoch, chosen, folder, "epoch")
     _, plain_peak, _ = in_own_process(one_epoch, chosen, folder, "plain_epoch")
-    found = {
-        "benchmark": "training",
-        "case": f"{name}, {width} wide, one epoch",
-        "mmlens_seconds": ours,
-        "baseline_seconds": baseline,
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
+    facts = {
         "agreement": case.difference(),
         "peak_mb": peak,
         "baseline_peak_mb": plain_peak,
@@ -241,8 +231,7 @@ def measure(chosen, folder, repeats):
         "seconds_once": extraction + case.seconds_once,
         "threads": THREADS,
     }
-    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
-    return found
+    return record("training", f"{name}, {width} wide, one epoch", pairs, **facts)
 
 
 def main():

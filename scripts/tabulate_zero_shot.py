@@ -18,7 +18,9 @@ for (model, seed), path in zip(runs, inputs.records, strict=True):
     records = pd.read_parquet(path)
     found = {
         output.zero_shot: zero_shot_table(records, samples, names, **params.statistics),
-        output.retrieval: retrieval_table(records, samples, **params.statistics),
+        output.retrieval: retrieval_table(
+            records, samples, params.first[model], **params.statistics
+        ),
     }
     for name, table in found.items():
         facts = {"model": model, "seed": seed, "weights": params.origins[model]}

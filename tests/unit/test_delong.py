@@ -86,6 +86,7 @@ def test_equal_models_do_not_differ():
     # Each area has no variance: one is always right, one always ties.
     areas, covariance = auroc_covariance(label, np.stack([label, 0 * label]))
     assert delong_p(areas, covariance, 0, 1) == (0.5, 0.5, 0.5, 0)
+    assert 0 < delong_p(np.array([0.9, 0.1]), np.diag([1e-6, 1e-6]), 0, 1)[3] < 1e-300
 
 
 def test_one_label_has_no_area():

@@ -116,7 +116,8 @@ def test_the_average_precision_of_chance(items, relevant):
 def retrieved(samples, own, first, control=""):
     both = own if isinstance(own, dict) else dict.fromkeys(("image", "caption"), own)
     records = ranking_records(samples, both, first, np.zeros(len(samples)), control, 0)
-    table = retrieval_table(records, samples, **STATISTICS)
+    table = retrieval_table(records, samples, "clip", **STATISTICS)
+    assert set(table["ranked_by"]) == {"random numbers" if control == RANDOM else "clip"}
     return records, table.set_index(["direction", "metric"])["value"]
 
 
@@ -125,6 +126,7 @@ def test_retrieval_is_that_of_brute_force(samples):
     assert len(captions) == 150 + 50
     assert relevant.sum(0).tolist().count(3) == 50
     scores = np.random.default_rng(2).normal(size=relevant.shape) + 2.5 * relevant
+    retrieved(samples, scores, scores, RANDOM)
     records, found = retrieved(samples, scores, scores)
     for direction, matrix, right in (
         ("image to text", scores, relevant),

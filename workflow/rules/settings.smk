@@ -274,13 +274,17 @@ def contrastive_models():
     return [m for m in config["models"] if model_attribute(config, m, "contrastive", False)]
 
 
+def first_rankers():
+    """{model: the contrastive model that ranks for it, "" where it ranks everything itself}."""
+    contrastive = contrastive_models()
+    first = config["zero_shot"]["prerank"] or next(iter(contrastive), "")
+    return {model: "" if model in contrastive else first for model in config["models"]}
+
+
 def first_ranking(wildcards):
     """Embeddings of the model that ranks for one which scores pairs, where there is any."""
-    contrastive = contrastive_models()
-    first = config["zero_shot"]["prerank"] or next(iter(contrastive), None)
-    if wildcards.model in contrastive or first is None:
-        return []
-    return [f"results/{wildcards.run}/ranking/{first}/seed{wildcards.seed}.npz"]
+    first = first_rankers()[wildcards.model]
+    return [f"results/{wildcards.run}/ranking/{first}/seed{wildcards.seed}.npz"] if first else []
 
 
 def weight_origins():

@@ -65,6 +65,7 @@ rule tabulate_zero_shot:
         models=config["models"],
         seeds=config["seeds"],
         origins=weight_origins(),
+        first=first_rankers(),
         statistics=section("statistics"),
     script:
         "../../scripts/tabulate_zero_shot.py"

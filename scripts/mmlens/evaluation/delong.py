@@ -1,5 +1,6 @@
 """Areas under ROC curves and their covariance without resampling, for paired and clustered data."""
 
+import sys
 from statistics import NormalDist
 
 import numpy as np
@@ -77,7 +78,8 @@ def delong_interval(y_true, score, clusters=None):
 def delong_p(areas, covariance, a, b):
     """(difference, low, high, p) of areas `a` and `b` of `auroc_covariance`; p is two-sided.
 
-    p is 1 where both areas are the same without any variance, and 0 where they differ without any.
+    p is 1 where both areas are the same without any variance, and 0 where they differ without any;
+    one below the smallest float is given as that.
     """
     difference = areas[a] - areas[b]
     variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
@@ -87,4 +89,5 @@ def delong_p(areas, covariance, a, b):
     if variance <= 1e-15:  # none but for rounding
         difference = 0.0 if abs(difference) < 1e-9 else difference
         return difference, difference, difference, float(difference == 0)
-    return difference, low, high, 2 * NORMAL.cdf(-abs(difference) / np.sqrt(variance))
+    p = 2 * NORMAL.cdf(-abs(difference) / np.sqrt(variance))
+    return difference, low, high, max(p, sys.float_info.min)

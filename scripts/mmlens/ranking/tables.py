@@ -8,10 +8,11 @@ import pandas as pd
 from ..evaluation.statistics import bootstrap_weights, centred_interval, interval
 from ..files import seed_from
 from ..metrics import average_precision
-from . import SHUFFLED
+from . import RANDOM, SHUFFLED
 
 ZERO_SHOT = ("control", "rule", "category", "metric", "value", "low", "high", "chance", "n")
 RETRIEVAL = ("control", "direction", "metric", "value", "low", "high", "chance", "n", "ranked")
+RETRIEVAL += ("ranked_by",)
 RULES = ("largest", "any")
 BEST = (1, 5)  # classes of the top-k accuracies
 RECALLS = (1, 5, 10)
@@ -129,16 +130,19 @@ def missed(items, relevant, best):
     return left
 
 
-def retrieval_table(records, samples, *, resamples, seed):
+def retrieval_table(records, samples, ranked_by="", *, resamples, seed):
     """Retrieval of one model and seed: recall at 1, 5 and 10 both ways.
 
     An image is found by any of its captions, a caption by any image that has it. The controls are
     those of `zero_shot_table`.
 
+    ranked_by : model whose ranking this one orders anew at its head, "" where it ranks itself
+
     Returns
     -------
     DataFrame: RETRIEVAL; metrics r1, r5, r10, and for image to text the similarity of an image with
-    its own captions; ranked is the number of items that each query ranks
+    its own captions; ranked is the number of items that each query ranks,
+    ranked_by who ranked them first: for random weights random numbers
     """
     clusters = samples.set_index("sample_id")["cluster_id"]
     rows = []
@@ -147,6 +151,7 @@ def retrieval_table(records, samples, *, resamples, seed):
         weights = bootstrap_weights(own["sample_id"].map(clusters), resamples, seed)
         items = int(own["ranked"].iat[0])
         facts = {"control": control, "direction": DIRECTIONS[kind], "n": len(own), "ranked": items}
+        facts["ranked_by"] = "random numbers" if ranked_by and control == RANDOM else ranked_by
         metrics = {
             f"r{k}": (own["rank"] < k, np.mean(1 - missed(items, own["relevant"], k)))
             for k in RECALLS

@@ -99,7 +99,8 @@ def zero_shot_summary(table):
 
 def retrieval_summary(table):
     """A row per model, control and direction, a column per metric."""
-    return by_metric(table.fillna({"control": ""}), [*MODEL, "weights", "control", "direction"])
+    table = table.fillna({"control": "", "ranked_by": ""})
+    return by_metric(table, [*MODEL, "weights", "control", "direction", "ranked_by"])
 
 
 def by_metric(table, keys):
