@@ -9,7 +9,7 @@ import torch
 from region_batches import FEATURES, logits_of
 from safetensors.torch import save_file
 from transformers import BertTokenizerFast
-from vilbert_batches import close, make_batch
+from vilbert_batches import make_batch
 
 from mmlens.models import MODELS
 from mmlens.models.answers import arrange_answers
@@ -220,9 +220,9 @@ def test_the_head_of_answers_is_read_where_its_answers_are_named(tmp_path):
         hidden = model.encode(model.embed(batch))
         fused = tasks.eval().fuse(hidden["text"], hidden["image"])
         scores = tasks.vil_prediction(fused)
-    close(logits_of(model, batch), scores)
+    torch.testing.assert_close(logits_of(model, batch), scores)
     arrange_answers(model, names[::-1])
-    close(logits_of(model, batch), scores.flip(1))
+    torch.testing.assert_close(logits_of(model, batch), scores.flip(1))
     with pytest.raises(DataError, match="3129 published answers, the run has 3, 1 of them unknown"):
         arrange_answers(model, ["answer 1", "answer 2", "dog"])
     unnamed = model_of(tmp_path / "tasks.bin", **options)
