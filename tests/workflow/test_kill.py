@@ -20,7 +20,7 @@ def test_killed_training_resumes_and_ends_in_the_same_tables(demo, tmp_path):
         start_new_session=True,
     )  # fmt: skip
     states = tmp_path / "results/test/checkpoints/vilt_scratch"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while not list(states.glob(".seed0-*.pt")):
         assert running.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
