@@ -21,11 +21,13 @@ def test_killed_training_resumes_and_ends_in_the_same_tables(demo, tmp_path):
     )  # fmt: skip
     states = tmp_path / "results/test/checkpoints/vilt_scratch"
     deadline = time.monotonic() + 1200
-    while not list(states.glob(".seed0-*.pt")):
-        assert running.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGKILL)
+    try:
+        while not list(states.glob(".seed0-*.pt")):
+            assert running.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     assert not (states / "seed0/model.safetensors").exists()
 
