@@ -24,13 +24,7 @@ from test_explanation import (
 from mmlens.diagnostics.attention import normalised_entropy, summarised_attention
 from mmlens.diagnostics.lens import NO_LAYERS
 from mmlens.diagnostics.outcomes import outcomes
-from mmlens.diagnostics.records import (
-    NO_MAPS,
-    ONE_MODALITY,
-    RANDOM,
-    diagnose,
-    lens_records,
-)
+from mmlens.diagnostics.records import NO_MAPS, ONE_MODALITY, diagnose, lens_records
 from mmlens.diagnostics.tables import mean_maps, tabulate_attention, tabulate_depth, tabulate_lens
 from mmlens.explanation.attention import raw_attention
 from mmlens.explanation.capture import observed
@@ -41,6 +35,7 @@ from mmlens.models import build_model
 from mmlens.models.base import Layout, Span
 from mmlens.models.image import Image
 from mmlens.perturbation.randomisation import randomised
+from mmlens.ranking import RANDOM
 from mmlens.report.diagnostics import diagnostic_tables
 
 FEW = {"resamples": 50, "seed": 0}

@@ -8,6 +8,7 @@ from ..explanation.capture import recorded, target_logits
 from ..explanation.propagation import readout_maps
 from ..explanation.words import word_numbers
 from ..perturbation.randomisation import randomised
+from ..ranking import RANDOM
 from .attention import summarised_attention
 from .lens import OWN, divergence, layer_modules, logit_lens, why_not
 from .outcomes import outcomes
@@ -29,7 +30,6 @@ COLUMNS = (
 )
 ATTENTION = ("entropy", "cross_modal_mass", "attention")
 LENS = ("logit", "divergence", "agreement")
-RANDOM = "random_weights"  # the control of maps
 NO_MAPS = "not applicable: the model has no attention maps"
 ONE_MODALITY = "not applicable: the model reads one modality"
 NO_DECISION = "not applicable: the one logit of an image and its caption decides nothing"

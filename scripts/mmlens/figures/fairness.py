@@ -1,4 +1,4 @@
-"""Metrics per group, with intervals; the widest gap of each column in the title."""
+"""Metrics per group, with intervals; in how many models there is a gap, in the title."""
 
 from ..evaluation.gaps import real_gaps
 from .style import colours, label, panels, remark, wrapped
