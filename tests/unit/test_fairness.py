@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from mmlens.evaluation.fairness import assess_groups, shuffled
 from mmlens.evaluation.gaps import gap
+from mmlens.figures.fairness import group_intervals
 
 STATISTICS = {"min_size": 20, "resamples": 300, "seed": 0}
 SKLEARN = {
@@ -52,6 +53,15 @@ def test_rates_are_fairlearns_and_within_0_and_1(biased):
         ("equal_opportunity_difference", equal_opportunity_difference),
     ):
         assert found[name] == pytest.approx(function(*given, sensitive_features=test["kind"]))
+
+
+def test_the_figure_leaves_out_what_has_one_group(biased):
+    groups, gaps = (table.assign(model="m", seed=0) for table in biased[1])
+    alone = groups[groups["group"] == "c"].assign(column="alone")
+    (axis,) = group_intervals(pd.concat([groups, alone]), gaps).axes
+    assert axis.get_title() == "kind: a gap in 1 of 1 models"
+    (said,) = group_intervals(alone, gaps).axes[0].texts
+    assert said.get_text() == "not applicable: no two groups have enough samples"
 
 
 def test_areas_across_groups_take_one_label_from_each(biased):

@@ -10,7 +10,10 @@ DATA = SHARED / "data/coco_open"
 SHORT = """
 seeds: [0]
 training: { epochs: 2 }
-training_of: { vilt_scratch: { epochs: 2 }, blip_scratch: { epochs: 2 } }
+training_of:
+  vilbert_scratch: { epochs: 2 }
+  blip_scratch: { epochs: 2 }
+  vilt_scratch: { epochs: 2 }
 """
 
 

@@ -96,11 +96,11 @@ def test_a_table_of_ones_own_without_labels(first):
     assert done.returncode == 0, done.stdout + done.stderr
     found = predictions(first, "mine", "used").set_index("sample_id")
     before = predictions(first, "first", "vilt_scratch").set_index("sample_id")
-    for column in ("probability", "threshold"):
-        torch.testing.assert_close(
-            torch.tensor(found[column].to_numpy()),
-            torch.tensor(before.loc[found.index, column].to_numpy()),
-        )
+    pd.testing.assert_series_equal(found["threshold"], before.loc[found.index, "threshold"])
+    # In another batch a product of matrices may round differently.
+    pd.testing.assert_series_equal(
+        found["probability"], before.loc[found.index, "probability"], rtol=0, atol=1e-5
+    )
     assert set(found["label"]) == {-1}
     done = run(first, "evaluate", **own)
     assert done.returncode != 0

@@ -16,8 +16,10 @@ def group_intervals(groups, gaps):
     groups, gaps : DataFrames, the tables fairness and fairness_gaps
     """
     known = groups[groups["value"].notna()]
+    # One group alone has nothing to be compared with.
+    known = known[known.groupby("column")["group"].transform("nunique") > 1]
     if known.empty:
-        why = "no group column" if groups.empty else "no group has enough samples"
+        why = "no group column" if groups.empty else "no two groups have enough samples"
         return remark("Groups", [f"not applicable: {why}"])
     metric = next(name for name in SHOWN if name in set(known["metric"]))
     known = known[(known["metric"] == metric) & (known["seed"] == known["seed"].iat[0])]
