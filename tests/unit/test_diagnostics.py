@@ -30,7 +30,7 @@ from mmlens.explanation.attention import raw_attention
 from mmlens.explanation.capture import observed
 from mmlens.figures.layer_curves import cross_modal_curves, entropy_curves
 from mmlens.figures.logit_lens import logit_lens
-from mmlens.figures.mean_attention import mean_attention
+from mmlens.figures.mean_attention import mean_attention, top
 from mmlens.models import build_model
 from mmlens.models.base import Layout, Span
 from mmlens.models.image import Image
@@ -393,6 +393,13 @@ def test_figures_and_tables_of_the_report_are_made_of_every_kind_of_model(data, 
     assert "layer 1" in shown["entropy"]
     assert all(len(table) for table in shown.values())
     assert diagnostic_tables([]) == {}
+
+
+def test_an_outcome_of_one_sample_does_not_set_the_scale_of_mean_attention():
+    often = np.full((1, 4), 0.25), np.full(4, 100), (2, 2)
+    for n, expected in ((1, (0.25, "max")), (10, (1.0, "neither"))):
+        rare = np.eye(1, 4), np.full(4, n), (2, 2)
+        assert top({("image", "TP"): often, ("image", "FP"): rare}, "image") == expected
 
 
 def test_a_network_without_attention_is_reported_as_such(data):

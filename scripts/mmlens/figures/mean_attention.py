@@ -6,15 +6,17 @@ import numpy as np
 from .style import remark, wrapped
 
 WORDS = 20  # places of words that are drawn, at most
+RARE = 0.1  # times the samples of the most frequent outcome
 LAYERS = 6  # layers whose maps over patches are drawn, at most
 
 
 def mean_attention(maps, title):
     """A column per outcome: the mean map over the patches of each layer, and layers by words.
 
-    Colours have one scale for all outcomes and layers of a modality. Of many layers some are
-    drawn, the first and the last among them. A place of a word is drawn where at least a tenth of
-    the outcome's texts reach it.
+    Colours have one scale for all outcomes and layers of a modality, which ends where the maps of
+    rare outcomes may go on: a single sample attends to fewer places than a mean of many. Of many
+    layers some are drawn, the first and the last among them. A place of a word is drawn where at
+    least a tenth of the outcome's texts reach it.
 
     maps : of `diagnostics.tables.mean_maps`
     """
@@ -33,17 +35,14 @@ def mean_attention(maps, title):
         squeeze=False,
         layout="constrained",
     )
-    tops = {
-        modality: max(means.max() for (own, _), (means, *_) in maps.items() if own == modality)
-        for modality, _ in rows
-    }
+    tops = {modality: top(maps, modality) for modality, _ in rows}
     for number, (row, (modality, layers)) in enumerate(zip(axes, rows, strict=True)):
         for axis, outcome in zip(row, outcomes, strict=True):
             if (modality, outcome) not in maps:
                 axis.set_axis_off()
                 continue
             means, counts, grid = maps[modality, outcome]
-            colours = {"cmap": "inferno", "vmin": 0, "vmax": tops[modality]}
+            colours = {"cmap": "inferno", "vmin": 0, "vmax": tops[modality][0]}
             if modality == "image":
                 picture = axis.imshow(means[layers[0]].reshape(grid), **colours)
                 axis.set(xticks=[], yticks=[])
@@ -58,13 +57,22 @@ def mean_attention(maps, title):
                 axis.set_title(f"{outcome}, n = {counts.max()}", fontsize="small")
         name = f"layer {layers[0] + 1}" if modality == "image" else "layer"
         row[0].set_ylabel(name, fontsize="small")
-        figure.colorbar(picture, ax=row.tolist(), shrink=0.85, label=f"per {PARTS[modality]}")
+        scale = {"shrink": 0.85, "extend": tops[modality][1]}
+        figure.colorbar(picture, ax=row.tolist(), label=f"per {PARTS[modality]}", **scale)
     # About ten characters an inch, so that the title stays over a single panel.
     figure.suptitle(wrapped(title, int(10 * figure.get_figwidth())))
     return figure
 
 
 PARTS = {"image": "patch", "text": "word"}
+
+
+def top(maps, modality):
+    """End of the scale, by the outcomes that are not rare, and whether one that is goes beyond."""
+    own = [found for (of, _), found in maps.items() if of == modality]
+    most = max(counts.max() for _, counts, _ in own)
+    end = max(means.max() for means, counts, _ in own if counts.max() >= RARE * most)
+    return end, "max" if end < max(means.max() for means, *_ in own) else "neither"
 
 
 def rows_of(maps):
