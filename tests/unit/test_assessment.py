@@ -18,6 +18,7 @@ from mmlens.evaluation.confounders import confounder_accuracy
 from mmlens.evaluation.model_pairs import compare_models, mcnemar_p
 from mmlens.evaluation.question_types import accuracy_by_type
 from mmlens.evaluation.seeds import summarise_seeds
+from mmlens.figures.reliability import reliability_diagrams
 
 STATISTICS = {"resamples": 200, "seed": 0}
 
@@ -29,6 +30,19 @@ def samples():
 
 def truth_of(samples):
     return samples.set_index("sample_id")["label"]
+
+
+def test_the_diagram_says_where_no_temperature_was_fitted(samples):
+    predictions = assessed.predicted(samples, 1.5)
+    for scored, title, legend in (
+        (predictions, "scaled 0.", ["as predicted", "temperature-scaled"]),
+        (predictions[predictions["split"] == "test"], "not scaled", ["as predicted"]),
+    ):
+        row, bins = assess_calibration(scored, samples, truth_of(samples), **STATISTICS)
+        named = {"model": "m", "seed": 0}
+        figure = reliability_diagrams(bins.assign(**named), pd.DataFrame([row | named]))
+        assert title in figure.axes[0].get_title()
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == legend
 
 
 def test_one_temperature_makes_an_overconfident_model_calibrated(samples):
