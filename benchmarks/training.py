@@ -142,7 +142,7 @@ class Case:
         schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
         own = {"batch_size": 32, "lr": 1e-4, "masked_words": {"weight": 0}, "buckets": True}
         self.settings = fill_defaults(own, schema["properties"]["training"])
-        self.optimizer = build_optimizer(self.part, self.settings, "cpu")
+        self.optimizer = build_optimizer(self.part, self.settings)
         if self.extractor == "clip":
             self.encoder = extractor_of("clip", folder)
             self.paths = list(dict.fromkeys(self.data.samples["image"]))
@@ -201,7 +201,7 @@ class Case:
         plain = self.model(self.model.embed(self.plain_batch(rows)))
         self.model.use_attention("sdpa")
         batches = [self.part_data.batch(part) for part in rows.split(8)]
-        parts = [self.part(self.part.embed(batch)) for batch in batches]
+        parts = [self.part.logits(self.part.embed_shared(batch)) for batch in batches]
         return float((torch.cat(parts) - plain).abs().max() / plain.abs().max())
 
 

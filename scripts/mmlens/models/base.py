@@ -218,9 +218,26 @@ class Model(nn.Module, ABC):
         embedders = {"text": self.embed_text, "image": self.embed_image}
         return {modality: embedders[modality](batch) for modality in self.modalities}
 
+    def embed_shared(self, batch):
+        """`embed`, with the image after its layers `alone`, where each image is computed once
+        however many samples show it."""
+        images = torch.arange(len(batch.image), device=batch.image_rows.device)
+        tokens = self.embed(replace(batch, image_rows=images))
+        if "image" in tokens:
+            tokens["image"] = self.prepare("image", tokens["image"]).rows(batch.image_rows)
+        return tokens
+
     def forward(self, tokens):
         """Logits of `classify` from {modality: Tokens}, some of which may be missing."""
         return self.classify(self.encode(tokens))
+
+    def logits(self, tokens):
+        """What `forward` gives; a model may leave out here what its logits do not depend on."""
+        return self(tokens)
+
+    def word_states(self, tokens):
+        """What `word_logits` reads of `encode`, likewise."""
+        return self.encode(tokens)
 
     def removal(self, tokens, modality):
         """Function (rows, index) -> logits with only some tokens of one modality.
@@ -233,7 +250,7 @@ class Model(nn.Module, ABC):
         def logits(rows, index):
             part = {m: t.rows(rows) for m, t in tokens.items()}
             part[modality] = part[modality].gather(index)
-            return self(part)
+            return self.logits(part)
 
         return logits
 
@@ -351,6 +368,17 @@ class ScratchModel(Model):
         valid = content.clone()
         valid[:, 0] = True
         return Tokens(values, valid, content)
+
+    @abstractmethod
+    def encode(self, tokens, read=None):
+        """As of every model; with `read` only the first so many tokens of every stream, and only
+        those of the last layer are computed."""
+
+    def logits(self, tokens):
+        return self.classify(self.encode(tokens, read=1))
+
+    def word_states(self, tokens):
+        return self.encode(tokens, read=tokens["text"].values.shape[1])
 
     def word_logits(self, hidden, tokens):
         """Scores of every word at every text position, (B, T, vocabulary), for masked words."""

@@ -30,13 +30,14 @@ class BlipScratch(ScratchModel):
             seen = block(seen, tokens.valid)
         return self.image_norm(seen)
 
-    def encode(self, tokens):
+    def encode(self, tokens, read=None):
         tokens = self.prepare_all(tokens)
         text, image = tokens["text"], tokens["image"]
         x = text.values
-        for block in self.text_blocks:
+        for block in self.text_blocks[:-1]:
             x = block(x, text.valid, image.values, image.valid)
-        return {"text": self.text_norm(x), "image": image.values}
+        x = self.text_blocks[-1](x, text.valid, image.values, image.valid, read=read)
+        return {"text": self.text_norm(x), "image": image.values[:, :read]}
 
     def classify(self, hidden):
         return single(self.head(hidden["text"][:, 0]))

@@ -36,8 +36,8 @@ class ClipScratch(ScratchModel):
             x = block(x, tokens.valid)
         return self.norms[modality](x)
 
-    def encode(self, tokens):
-        return {modality: own.values for modality, own in self.prepare_all(tokens).items()}
+    def encode(self, tokens, read=None):
+        return {m: own.values[:, :read] for m, own in self.prepare_all(tokens).items()}
 
     def classify(self, hidden):
         text, image = hidden["text"][:, 0], hidden["image"][:, 0]

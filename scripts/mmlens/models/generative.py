@@ -129,6 +129,8 @@ class Generative(nn.Module):
         """(text, image file) of every sample: they are read when their turn comes."""
         return list(zip(batch.texts, batch.paths, strict=True))
 
+    embed_shared = embed  # nothing is computed yet
+
     def forward(self, samples):
         """Logits (B,) of label 1 of B samples as `embed` gives them."""
         return torch.cat([self.margin(text, path) for text, path in samples])

@@ -96,14 +96,14 @@ class Block(RecomputedLayer):
         self.feed_norm = nn.LayerNorm(width)
         self.feed = FeedForward(width)
 
-    def forward(self, x, valid, context=None, context_valid=None, kind=0.0):
-        """x (B, N, D) -> (B, N, D).
+    def forward(self, x, valid, context=None, context_valid=None, kind=0.0, read=None):
+        """x (B, N, D) -> (B, N, D), or with `read` its first so many tokens only.
 
         valid : bool (B, N); context (B, K, D) and context_valid (B, K) for cross-attention;
         kind : (N, D) added to the normalised input of self-attention.
         """
         normed = self.norm(x) + kind
-        x = x + self.attention(normed, normed, valid)
+        x = x[:, :read] + self.attention(normed[:, :read], normed, valid)
         if context is not None:
             x = x + self.cross_attention(self.cross_norm(x), context, context_valid)
         return x + self.feed(self.feed_norm(x))

@@ -19,12 +19,14 @@ class Unimodal(ScratchModel):
     def stream(self):
         return self.modalities[0]
 
-    def encode(self, tokens):
-        own = tokens[self.stream]
-        x = own.values
+    def alone(self, modality, tokens):
+        x = tokens.values
         for block in self.blocks:
-            x = block(x, own.valid)
-        return {self.stream: self.final_norm(x)}
+            x = block(x, tokens.valid)
+        return self.final_norm(x)
+
+    def encode(self, tokens, read=None):
+        return {m: own.values[:, :read] for m, own in self.prepare_all(tokens).items()}
 
     def classify(self, hidden):
         return single(self.head(hidden[self.stream][:, 0]))

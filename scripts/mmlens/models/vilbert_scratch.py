@@ -29,14 +29,16 @@ class VilbertScratch(ScratchModel):
     def alone(self, modality, tokens):
         return self.text_block(tokens.values, tokens.valid) if modality == "text" else None
 
-    def encode(self, tokens):
+    def encode(self, tokens, read=None):
         tokens = self.prepare_all(tokens)
         text, image = tokens["text"], tokens["image"]
         t, i = text.values, image.values
         layers = zip(self.exchanges, self.text_blocks, self.image_blocks, strict=True)
         for exchange, text_block, image_block in layers:
             t, i = exchange(t, i, text.valid, image.valid)
-            t, i = text_block(t, text.valid), image_block(i, image.valid)
+            first = read if exchange is self.exchanges[-1] else None
+            t = text_block(t, text.valid, read=first)
+            i = image_block(i, image.valid, read=first)
         return {"text": self.norms["text"](t), "image": self.norms["image"](i)}
 
     def classify(self, hidden):

@@ -23,15 +23,15 @@ class ViltScratch(SingleStream, ScratchModel):
         self.final_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.outputs)
 
-    def encode(self, tokens):
+    def encode(self, tokens, read=None):
         text, image = tokens["text"], tokens["image"]
         x = torch.cat([self.norms["text"](text.values), self.norms["image"](image.values)], 1)
         valid = torch.cat([text.valid, image.valid], 1)
         sizes = torch.tensor([text.values.shape[1], image.values.shape[1]], device=x.device)
         kind = self.kinds.repeat_interleave(sizes, 0)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, valid, kind=kind)
-        return {"joint": self.final_norm(x)}
+        return {"joint": self.final_norm(self.blocks[-1](x, valid, kind=kind, read=read))}
 
     def classify(self, hidden):
         return single(self.head(hidden["joint"][:, 0]))

@@ -42,7 +42,9 @@ class Head(nn.Module):
         """A batch of `VectorSamples` is what the head reads."""
         return batch
 
-    def forward(self, vectors):
+    embed_shared = embed
+
+    def logits(self, vectors):
         """Logits from {modality: (B, D)}."""
         return self.head(vectors)
 

@@ -75,11 +75,11 @@ def batch_loss(model, data, index, settings, generator, device, part=slice(None)
     batch = data.batch(index, device, share_images=True)
     kind = torch.device(device).type
     with torch.autocast(kind, torch.bfloat16, enabled=settings["precision"] == "bf16"):
-        tokens = model.embed(batch)
+        tokens = model.embed_shared(batch)
         if settings["objective"] == "contrastive":
             return pair_loss(model, batch, tokens)
         labels = data.targets(index).to(device)
-        loss = classification_loss(model(tokens).float(), labels, settings["loss"])
+        loss = classification_loss(model.logits(tokens).float(), labels, settings["loss"])
         masked = settings["masked_words"]
         if model.masked_words and masked["weight"]:
             everyone = torch.ones(len(index), dtype=torch.bool, device=device)
@@ -116,5 +116,5 @@ def masked_word_loss(model, batch, tokens, chosen, drawn, mask_id):
         return torch.zeros((), device=chosen.device)
     masked = replace(batch, input_ids=batch.input_ids.masked_fill(hidden, mask_id))
     tokens = {"text": model.embed_text(masked).rows(chosen), "image": tokens["image"].rows(chosen)}
-    logits = model.word_logits(model.encode(tokens), tokens)
+    logits = model.word_logits(model.word_states(tokens), tokens)
     return F.cross_entropy(logits[hidden[chosen]], batch.input_ids[hidden])

@@ -10,11 +10,11 @@ from ..table import DataError
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
-def build_optimizer(model, settings, device):
+def build_optimizer(model, settings):
     """The optimiser of a model's trainable parameters.
 
     adamw decays weights apart from the gradient (Loshchilov and Hutter 2019); adam adds the decay
-    to the gradient. On a GPU both run as one fused kernel, which on a CPU gives other bits.
+    to the gradient. Both run as one fused kernel.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def build_optimizer(model, settings, device):
         lr=settings["lr"],
         betas=tuple(settings["betas"]),
         eps=settings["eps"],
-        fused=torch.device(device).type == "cuda" or None,
+        fused=True,
     )
 
 

@@ -24,7 +24,7 @@ def predict(model, data, rows, device, batch_size=BATCH):
         seen = np.hstack([seen, data.image_index[rows].numpy()[:, None]])
     _, first, inverse = np.unique(seen, axis=0, return_index=True, return_inverse=True)
     logits = [
-        model(model.embed(data.batch(part, device, share_images=True))).cpu()
+        model.logits(model.embed_shared(data.batch(part, device, share_images=True))).cpu()
         for part in rows[torch.from_numpy(first)].split(batch_size)
     ]
     return torch.cat(logits)[torch.from_numpy(inverse.reshape(-1))]

@@ -53,7 +53,7 @@ def validate_pairs(model, data, rows, batch_size, device):
     texts, images, losses = [], [], []
     for part in rows.split(batch_size):
         batch = data.batch(part, device, share_images=True)
-        text, image, scale, bias = model.pair_embeddings(model.embed(batch))
+        text, image, scale, bias = model.pair_embeddings(model.embed_shared(batch))
         losses.append(contrastive_loss(text, image, scale, bias, batch.image_rows) * len(part))
         texts.append(text)
         images.append(image)

@@ -129,5 +129,6 @@ def pair_logits(model, data, texts, pairs, device):
         shown, place = part[:, 0].unique(return_inverse=True)
         image = model.prepare("image", model.embed_image(data.batch(shown, device)))
         words = model.embed_text(texts.batch(part[:, 1], device, share_images=True))
-        logits.append(model({"text": words, "image": image.rows(place.to(device))}).float().cpu())
+        tokens = {"text": words, "image": image.rows(place.to(device))}
+        logits.append(model.logits(tokens).float().cpu())
     return torch.cat(logits) if logits else torch.zeros(0)
