@@ -9,15 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import normalizers
 
+from mmlens.datasets.vocabulary import train_tokenizer
 from mmlens.features.base import Geometry
+from mmlens.models.inputs import EncodedSamples, own_inputs
 from mmlens.robustness import CORRUPTIONS
-from mmlens.robustness.corrupted import CorruptedImages, CorruptedPixels, fitted
+from mmlens.robustness.corrupted import CorruptedImages, CorruptedPixels, Corrupter, fitted
+from mmlens.robustness.records import UNREAD, predict_corrupted
 from mmlens.robustness.table import robustness_table
 
 IMAGES = sorted(n for n in CORRUPTIONS.names() if CORRUPTIONS.attribute(n, "modality") == "image")
 TEXTS = sorted(n for n in CORRUPTIONS.names() if CORRUPTIONS.attribute(n, "modality") == "text")
 KEYS = ["one", "two", "three"]
+CLAIMS = ["the ring is red", "a blue cross stands here", "nobody expected a circle today"]
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,34 @@ def test_a_model_sees_the_square_in_its_own_geometry(tmp_path):
     assert torch.equal(large, fitted(occluded, Geometry(96, 96)))
     cut = fitted(occluded, Geometry(32, 32, shortest_edge=48))
     assert torch.equal(cut, occluded[:, :, 8:40, 8:40])
+
+
+def encoded_claims(root, lowers):
+    """EncodedSamples of three claims, of a tokenizer that makes letters small or does not."""
+    tokenizer = train_tokenizer(CLAIMS, [*CLAIMS, *map(str.upper, CLAIMS), *map(str.title, CLAIMS)])
+    if not lowers:
+        tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.save(str(root / "tokenizer.json"))
+    rows = {"sample_id": KEYS, "text": CLAIMS, "image": ["a.png"] * 3, "image_sha256": "0"}
+    samples = pd.DataFrame({**rows, "label": 0, "split": "test"})
+    return EncodedSamples(samples, own_inputs(root / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("lowers", [True, False])
+def test_letter_case_is_not_applicable_where_the_tokenizer_makes_letters_small(tmp_path, lowers):
+    data = encoded_claims(tmp_path, lowers)
+    corrupter = Corrupter(data, 96)
+    assert corrupter.is_read("case", [1, 2, 3]) == (not lowers)
+    assert corrupter.is_read("word_drop", [0.5])
+    assert not corrupter.is_read("word_drop", [0.0])
+    found = predict_corrupted(
+        lambda data: lambda rows: data.lengths[rows].float(),
+        corrupter, {"case": [1, 2, 3], "word_drop": [0.0, 0.9]}, {}, 0.5,
+    )  # fmt: skip
+    counts = found.groupby("corruption").size().to_dict()
+    assert counts == {"clean": 3, "word_drop": 6, "case": 1 if lowers else 9}
+    note = UNREAD if lowers else ""
+    assert set(found.loc[found["corruption"] == "case", "note"]) == {note}
 
 
 def records(samples, wrong):

@@ -151,9 +151,21 @@ class Corrupter:
 
     def texts_by(self, name, level):
         """The samples with their texts corrupted, and their images resized as by `images_by`."""
-        corrupt = CORRUPTIONS.get(name)
-        texts = [corrupt(text, level) for text in self.data.samples["text"]]
-        return self.images_by().with_texts(texts)
+        return self.images_by().with_texts(self.corrupted_texts(name, level))
+
+    def corrupted_texts(self, name, level):
+        return [CORRUPTIONS.get(name)(text, level) for text in self.data.samples["text"]]
+
+    def is_read(self, name, levels):
+        """Whether a corruption of texts changes, at any level, what the model reads of any text.
+
+        Letter case is not where the tokenizer makes all letters small.
+        """
+        data = self.data
+        if data.spec.raw:  # the processor of such a model has the texts only when it is asked
+            return True
+        changed = (data.with_texts(self.corrupted_texts(name, level)) for level in levels)
+        return not all(torch.equal(other.input_ids, data.input_ids) for other in changed)
 
     def written(self, name, level):
         """Files of the corrupted images, {path of the image: path of the file}."""

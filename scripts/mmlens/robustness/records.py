@@ -9,6 +9,7 @@ from ..training.zero_shot import text_embeddings
 from . import CORRUPTIONS
 
 CLEAN = "clean"
+UNREAD = "not applicable: the tokenizer makes the same of the texts at every level"
 COLUMNS = ("sample_id", "corruption", "severity", "level", "logit", "probability", "prediction")
 COLUMNS += ("answers_top5", "similarity", "note")
 
@@ -32,6 +33,9 @@ def predict_corrupted(logits_of, corrupter, corruptions, missing, threshold, sim
     """
     modality = {name: CORRUPTIONS.attribute(name, "modality") for name in corruptions}
     why = {name: missing.get(name, missing.get(modality[name])) for name in corruptions}
+    for name, levels in corruptions.items():
+        if why[name] is None and modality[name] == "text" and not corrupter.is_read(name, levels):
+            why[name] = UNREAD
     frames = [
         pd.DataFrame([{"corruption": name, "severity": 0, "note": reason}])
         for name, reason in why.items()
