@@ -44,6 +44,9 @@ def test_subsets_are_all_samples_and_every_group():
     assert subsets["all"]["accuracy"]["value"] == pytest.approx(0.3)
     assert subsets["all"]["accuracy"]["low"] <= 0.3 <= subsets["all"]["accuracy"]["high"]
     assert subsets["answer_type=other"]["accuracy_top5"]["value"] == 1
+    wrong = evaluate_answers(predicted([3], [3], [0], [0]), SAMPLES, NAMES, **OPTIONS)
+    found = wrong["subsets"]["all"]["accuracy"]
+    assert found == pytest.approx({"value": 0, "low": 0, "high": 1 - 0.025 ** (1 / 2)})
 
 
 def test_a_missing_prediction_is_an_error():

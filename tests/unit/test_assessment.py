@@ -65,6 +65,16 @@ def test_one_temperature_makes_an_overconfident_model_calibrated(samples):
         assert error == pytest.approx(expected)
 
 
+def test_bins_that_came_true_always_or_never_have_exact_intervals(samples):
+    _, bins = assess_calibration(
+        assessed.predicted(samples, 100.0), samples, truth_of(samples), **STATISTICS
+    )
+    never, always = bins[bins["scaled"] == "no"].to_dict("records")
+    edge = 0.025 ** (1 / 150)  # every quad of test has both labels
+    assert (never["share_low"], never["share_high"]) == pytest.approx((0, 1 - edge))
+    assert (always["share_low"], always["share_high"]) == pytest.approx((edge, 1))
+
+
 @given(st.lists(st.tuples(st.floats(-8, 8), st.integers(0, 1)), min_size=2, max_size=30))
 def test_the_temperature_is_the_best_there_is(rows):
     logit, truth = np.array(rows).T
@@ -88,6 +98,7 @@ def test_confounders_are_right_as_a_whole(samples):
     knows = assessed.predicted(samples, 100.0)
     found = confounder_accuracy(knows, samples, **STATISTICS).set_index("kind")
     assert found["value"].tolist() == [1, 1, 1]
+    assert found["low"].tolist() == pytest.approx([0.025 ** (1 / 150)] * 3)  # of 150 quads
     assert found["groups"].tolist() == [300, 300, 150]
     of_text = samples["text"].str.endswith("1").astype(int)
     reads = knows.assign(prediction=of_text.to_numpy())
@@ -303,6 +314,8 @@ def test_answers_by_type_and_those_to_other_questions():
     table = accuracy_by_type(predictions, frame, ["yes", "no"], **STATISTICS)
     found = table.set_index(["control", "subset"])["value"]
     assert found["", "answer_type=a"] == 1
+    bounds = table.set_index(["control", "subset"])["low"]
+    assert bounds["", "answer_type=a"] == pytest.approx(0.025 ** (1 / 10))
     assert found["", "answer_type=b"] == found["", "all"] - 0.25 == 0.5
     control = table[table["control"] == "shuffled_answers"].set_index("subset").loc["all"]
     assert control["low"] <= 0.5 <= control["high"]

@@ -133,6 +133,29 @@ def test_one_cluster_has_no_intervals():
     assert gaps[["gap_low", "p"]].isna().all(axis=None)
 
 
+def test_rates_of_0_and_1_are_shares_of_the_clusters_of_their_label():
+    samples = assessed.claims(100)
+    test = samples[samples["split"] == "test"]
+    # Without a quad's label 1, its quad tells nothing of the true positive rate.
+    samples = samples.drop(index=test.index[(test["label"] == 1) & (test["cluster_id"] < "q5")])
+    groups, gaps = assess_groups(assessed.predicted(samples, 100.0), samples, **STATISTICS)
+    test = samples[samples["split"] == "test"]
+    found = groups.set_index(["group", "metric"])
+    for kind, own in test.groupby("group_kind"):
+        for metric, of_whom in (
+            ("accuracy", own),
+            ("true_positive_rate", own[own["label"] == 1]),
+            ("false_positive_rate", own[own["label"] == 0]),
+        ):
+            row, edge = found.loc[(kind, metric)], 0.025 ** (1 / of_whom["cluster_id"].nunique())
+            expected = (0, 1 - edge) if metric == "false_positive_rate" else (edge, 1)
+            assert (row["low"], row["high"]) == pytest.approx(expected)
+        assert found.loc[(kind, "auroc"), "low"] == 1
+    own = test[test["group_kind"] == "a"]
+    assert own["cluster_id"].nunique() > own.loc[own["label"] == 1, "cluster_id"].nunique()
+    assert (gaps.set_index("metric").loc["accuracy_gap", ["gap", "gap_high"]] == 0).all()
+
+
 def test_small_groups_are_listed_without_numbers():
     samples = assessed.claims(60)
     samples.loc[samples["sample_id"] == samples["sample_id"].iat[-1], "group_kind"] = "rare"

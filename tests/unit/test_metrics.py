@@ -8,6 +8,7 @@ import pytest
 import sklearn.metrics as reference
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from mmlens.evaluation.classification import METRICS, all_metrics, compare, evaluate
 from mmlens.evaluation.statistics import (
@@ -15,6 +16,7 @@ from mmlens.evaluation.statistics import (
     hierarchical_weights,
     interval,
     mean_interval,
+    share_interval,
 )
 from mmlens.metrics import (
     auroc,
@@ -179,6 +181,39 @@ def test_interval_of_a_constant_is_that_constant_and_nan_is_ignored():
     assert np.isnan(interval([np.nan, np.nan])).all()
 
 
+@pytest.mark.parametrize("clusters", [2, 7, 64])
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_share_of_0_or_1_has_the_exact_interval_of_its_clusters(clusters, share):
+    names, values = np.repeat(np.arange(clusters), 3), np.full(3 * clusters, float(share))
+    exact = binomtest(share * clusters, clusters).proportion_ci(method="exact")
+    mean, *bounds = mean_interval(values, names, 50, 0, share=True)
+    assert mean == share
+    assert bounds == pytest.approx([exact.low, exact.high])
+    assert share_interval(share, names, np.full(50, share)) == pytest.approx(tuple(exact))
+    both = mean_interval(np.stack([values, names / clusters], 1), names, 50, 0, share=True)
+    assert [part[0] for part in both[1:]] == bounds
+    # A difference, of which all are 0, is no share.
+    assert mean_interval(values, names, 50, 0) == (share, share, share)
+
+
+@given(st.lists(st.integers(0, 1), min_size=2, max_size=60))
+def test_no_share_has_an_interval_without_width(hits):
+    names = np.arange(len(hits))
+    mean, low, high = mean_interval(hits, names, 200, 0, share=True)
+    assert 0 <= low <= mean <= high <= 1
+    assert low < high
+    if len(set(hits)) == 2:
+        assert (mean, low, high) == mean_interval(hits, names, 200, 0)
+
+
+def test_a_share_of_one_cluster_has_no_interval():
+    """Neither alone nor among others, where each resample that holds it says the same."""
+    assert np.isnan(mean_interval([1.0, 1.0], ["a", "a"], 50, 0, share=True)[1:]).all()
+    for share in (0.0, 0.5, 1.0):
+        assert np.isnan(share_interval(share, ["a", "a"], [share, np.nan, share])).all()
+    assert np.isnan(share_interval(np.nan, [], [np.nan, np.nan])).all()
+
+
 def test_intervals_cover_the_mean_of_clustered_values_about_19_times_in_20():
     rng, hits = np.random.default_rng(0), 0
     clusters = np.repeat(np.arange(50), 4)
@@ -236,6 +271,24 @@ def test_evaluation_joins_by_sample_and_reports_subsets():
     assert row[["tp", "fp", "fn", "tn"]].sum() == row["n"] == 40
     with pytest.raises(ValueError, match="found 39 of 40"):
         evaluate(runs[0].iloc[1:], samples, resamples=2, seed=0)
+
+
+def test_accuracy_and_recall_of_1_are_shares_of_their_clusters():
+    """Over seeds too; AUROC and F1 of 1 have the interval that they had, without width."""
+    samples = classified()
+    said = samples["label"].to_numpy()
+    facts = {"probability": said * 1.0, "logit": said * 1.0, "prediction": said, "threshold": 0.5}
+    run = samples[["sample_id", "split", "label"]].assign(**facts)
+    results = {("m", s): evaluate(run, samples, resamples=50, seed=0) for s in range(3)}
+    every = pd.concat([run.assign(model="m", seed=s) for s in range(3)])
+    table = compare(results, every, samples, resamples=50, seed=0).set_index(["seeds", "subset"])
+    for seeds in ("0", "0 1 2"):
+        row = table.loc[(seeds, "all")]
+        assert row["accuracy_low"] == pytest.approx(0.025 ** (1 / 10))
+        assert row["recall_low"] == pytest.approx(0.025 ** (1 / 7))  # quads with label 1
+        assert (row[["accuracy_high", "recall_high"]] == 1).all()
+        assert (row[["auroc_low", "f1_low", "precision_low"]] == 1).all()
+        assert np.isnan(table.loc[(seeds, "rare"), "recall_low"])  # of one quad
 
 
 def test_mean_over_seeds_is_a_row_of_its_own_from_three_seeds_up():

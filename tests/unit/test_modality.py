@@ -171,6 +171,11 @@ def test_answers_have_a_gap_of_their_accuracy_alone():
     said = two_answers(TOKENS).argmax(1).tolist()
     right = [json.loads(s).get("ab"[k], 0) for s, k in zip(scores, said, strict=True)]
     assert table.loc["accuracy", "value"] == pytest.approx(np.mean(right))
+    never = emap(two_answers, TOKENS, samples.assign(answers="{}"), ["a", "b"], 7)
+    table = tabulate_sanity(never.assign(model="m", seed=0), samples, resamples=50, seed=0)
+    bounds = table.set_index("measure")[["low", "high"]]
+    assert bounds.loc["accuracy"].tolist() == pytest.approx([0, 1 - 0.025 ** (1 / COUNT)])
+    assert bounds.loc["accuracy_gap"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("name", ["vilt_scratch", "vilbert", "blip_frozen"])

@@ -95,6 +95,28 @@ def test_controls_are_at_chance(samples):
     assert set(whole.loc[whole["control"] == RANDOM, "n"]) == {100}
 
 
+def test_a_control_without_a_hit_holds_chance(samples):
+    """0 of 24 is what chance of 1 / 12 often gives; a class of one image has no interval."""
+    part = samples.head(24)
+    wrong = (part["label"].to_numpy() + 1) % 12
+    scores = np.eye(12)[wrong]
+    table = zero_shot_table(class_records(part, scores, False, RANDOM), part, NAMES, **STATISTICS)
+    rows = table[(table["metric"] == "top1") & (table["rule"] == "largest")].set_index("category")
+    assert rows.loc["all", "value"] == rows.loc["all", "low"] == 0
+    assert rows.loc["all", "high"] == pytest.approx(1 - 0.025 ** (1 / 24))
+    assert rows.loc["all", "high"] > 1 / 12
+    of_class = rows.drop(index="all")
+    assert (of_class["high"].isna() == (of_class["n"] == 1)).all()
+    assert set(of_class["n"] == 1) == {False, True}
+    relevant = caption_table(part)[1]
+    worst = {kind: -relevant.astype(float) for kind in ("image", "caption")}
+    records = ranking_records(part, worst, worst["image"], np.zeros(24), RANDOM, 0)
+    found = retrieval_table(records, part, **STATISTICS)
+    found = found[found["metric"] == "r1"]
+    assert (found["value"] == 0).all()
+    assert ((found["low"] == 0) & (found["chance"] < found["high"])).all()
+
+
 @given(st.integers(1, 8), st.integers(0, 8), st.integers(1, 5))
 def test_chance_is_what_random_orders_give(items, relevant, best):
     relevant = min(relevant, items)

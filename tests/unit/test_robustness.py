@@ -206,4 +206,18 @@ def test_the_table_holds_metrics_drops_and_the_mean_error():
     assert errors.loc["mean_corruption_error", "modality"] == "image"
     (note,) = table.loc[table["corruption"] == "typos", "note"]
     assert note == "not applicable: reads no text"
+    perfect = robustness_table(
+        records(samples, (0, 0)), samples, ["0", "1"], resamples=200, seed=0
+    ).set_index(["corruption", "metric"])
+    edge = 0.025 ** (1 / 20)  # of 20 clusters that agree
+    for name, metric, expected in (
+        ("clean", "accuracy", (edge, 1)),
+        ("jpeg", "error", (0, 1 - edge)),
+        ("all", "mean_corruption_error", (0, 1 - edge)),
+        ("all", "relative_corruption_error", (0, 0)),
+        ("jpeg", "auroc", (1, 1)),
+    ):
+        assert perfect.loc[(name, metric), ["low", "high"]].tolist() == pytest.approx(expected)
+    same = perfect.loc[("jpeg", "accuracy")]  # predictions, so that nothing is lost for certain
+    assert (same[["drop", "drop_low", "drop_high"]] == 0).all()
     assert (table["n"].dropna() == 40).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .classification import with_samples
-from .statistics import hierarchical_weights, interval, mean_interval
+from .statistics import hierarchical_weights, mean_interval, share_interval
 from .subsets import group_subsets
 from .vqa import soft_accuracy
 
@@ -86,7 +86,8 @@ def evaluate_answers(
     subsets = {}
     for name, mask in group_subsets(chosen):
         rows = chosen[mask]
-        found = mean_interval(rows[list(METRICS)], rows["cluster_id"], resamples, seed)
+        values, clusters = rows[list(METRICS)], rows["cluster_id"]
+        found = mean_interval(values, clusters, resamples, seed, share=True)
         keys = ("value", "low", "high")
         subsets[name] = {"n": len(rows)} | {
             metric: dict(zip(keys, map(float, triple), strict=True))
@@ -129,10 +130,10 @@ def mean_rows(model, seeds, runs, resamples, seed):
         clusters = runs[0].loc[mask, "cluster_id"]
         weights = hierarchical_weights(clusters, len(runs), resamples, seed)
         means = np.einsum("rsn,snm->rm", weights, values) / weights.sum((1, 2))[:, None]
-        found = {
-            metric: dict(zip(("value", "low", "high"), (mean, *interval(drawn)), strict=True))
-            for metric, mean, drawn in zip(METRICS, values.mean((0, 1)), means.T, strict=True)
-        }
+        found = {}
+        for metric, mean, drawn in zip(METRICS, values.mean((0, 1)), means.T, strict=True):
+            low, high = share_interval(mean, clusters, drawn)
+            found[metric] = {"value": mean, "low": low, "high": high}
         row = {"model": model, "seeds": " ".join(map(str, seeds)), "subset": name}
         rows.append(row | {"n": int(mask.sum())} | columns(found))
     return rows

@@ -12,7 +12,7 @@ from scipy.special import expit
 from ..files import seed_from
 from ..metrics import calibration_error
 from .classification import with_samples
-from .statistics import bootstrap_weights, centred_interval, interval
+from .statistics import bootstrap_weights, centred_interval, share_interval
 
 COLUMNS = ("temperature", "ece", "ece_low", "ece_high", "ece_if_calibrated")
 COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "ece_scaled_if_calibrated")
@@ -67,7 +67,7 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
         row[f"ece{end}_if_calibrated"] = chance_error(probability, seed) if known else np.nan
         row[f"nll{end}"] = likelihood_loss(logit, truth, temperature)
         if known:
-            found = reliability(probability, truth, weights)
+            found = reliability(probability, truth, clusters, weights)
             bins.append(found.assign(scaled="yes" if end else "no"))
     return {name: row[name] for name in COLUMNS}, pd.concat(bins)[list(BINS)]
 
@@ -102,8 +102,8 @@ def likelihood_loss(logit, truth, temperature):
     return float(np.mean(np.logaddexp(0, scaled) - truth * scaled))
 
 
-def reliability(probability, truth, weights):
-    """Rows of BINS without `scaled`; weights (R, N) of the bootstrap."""
+def reliability(probability, truth, clusters, weights):
+    """Rows of BINS without `scaled`; clusters (N,), weights (R, N) of the bootstrap."""
     member = np.minimum((probability * COUNT).astype(int), COUNT - 1)
     rows = []
     for number in np.unique(member):
@@ -111,14 +111,15 @@ def reliability(probability, truth, weights):
         drawn = weights[:, mask]
         with np.errstate(invalid="ignore"):  # resamples without any of the bin
             shares = drawn @ truth[mask] / drawn.sum(1)
-        low, high = interval(shares)
+        share = truth[mask].mean()
+        low, high = share_interval(share, clusters[mask], shares)
         rows.append(
             {
                 "bin": number,
                 "lower": number / COUNT,
                 "upper": (number + 1) / COUNT,
                 "confidence": probability[mask].mean(),
-                "share": truth[mask].mean(),
+                "share": share,
                 "share_low": low,
                 "share_high": high,
                 "n": int(mask.sum()),

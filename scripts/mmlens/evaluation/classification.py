@@ -11,7 +11,13 @@ from ..metrics import (
     confusion,
     threshold_metrics,
 )
-from .statistics import bootstrap_weights, centred_interval, hierarchical_weights, interval
+from .statistics import (
+    bootstrap_weights,
+    centred_interval,
+    hierarchical_weights,
+    interval,
+    share_interval,
+)
 from .subsets import group_subsets
 
 METRICS = (
@@ -65,7 +71,7 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
         weights = bootstrap_weights(rows["cluster_id"], resamples, seed)
         values, replicates = all_metrics(*columns), all_metrics(*columns, weights)
         counts = confusion(rows["label"].to_numpy(), rows["prediction"].to_numpy())
-        intervals = {m: bounds_of(m, values[m], replicates[m]) for m in METRICS}
+        intervals = {m: bounds_of(m, values[m], replicates[m], rows) for m in METRICS}
         subsets[name] = {
             "n": len(rows),
             "positives": int(rows["label"].sum()),
@@ -78,10 +84,20 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
     return {"split": split, "threshold": float(chosen["threshold"].iat[0]), "subsets": subsets}
 
 
-def bounds_of(metric, value, replicates):
-    """95% interval (low, high) of a metric from its bootstrap replicates."""
+def bounds_of(metric, value, replicates, rows):
+    """95% interval (low, high) of a metric from its bootstrap replicates.
+
+    Accuracy and recall are shares of all samples and of those of label 1, with the exact bounds of
+    `share_interval`; precision, 0 by convention where nothing is predicted 1, is taken as it is.
+
+    rows : DataFrame of the samples with label and cluster_id
+    """
     if metric == "ece":
         return centred_interval(value, replicates)
+    if metric == "accuracy":
+        return share_interval(value, rows["cluster_id"], replicates)
+    if metric == "recall":
+        return share_interval(value, rows.loc[rows["label"] == 1, "cluster_id"], replicates)
     return interval(replicates)
 
 
@@ -138,7 +154,8 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
     rows = []
     for name, mask in group_subsets(runs[0]):
         mask = mask.to_numpy()
-        weights = hierarchical_weights(runs[0].loc[mask, "cluster_id"], len(runs), resamples, seed)
+        own = runs[0][mask]
+        weights = hierarchical_weights(own["cluster_id"], len(runs), resamples, seed)
         drawn = weights.sum(2)
         values, replicates = [], []
         for position, run in enumerate(runs):
@@ -146,12 +163,13 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
             values.append(all_metrics(*columns))
             replicates.append(all_metrics(*columns, weights[:, position]))
         row = {"model": model, "seeds": " ".join(map(str, seeds)), "subset": name}
-        row |= {"n": int(mask.sum()), "positives": int(runs[0].loc[mask, "label"].sum())}
+        row |= {"n": len(own), "positives": int(own["label"].sum())}
         for metric in METRICS:
             per_seed = np.stack([r[metric] for r in replicates], 1)
             # A seed that was not drawn does not count; an undefined metric stays undefined.
             mean = np.where(drawn > 0, per_seed * drawn, 0).sum(1) / drawn.sum(1)
             row[metric] = float(np.mean([v[metric] for v in values]))
-            row[f"{metric}_low"], row[f"{metric}_high"] = bounds_of(metric, row[metric], mean)
+            bounds = bounds_of(metric, row[metric], mean, own)
+            row[f"{metric}_low"], row[f"{metric}_high"] = bounds
         rows.append(row)
     return rows

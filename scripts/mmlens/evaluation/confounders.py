@@ -42,7 +42,9 @@ def confounder_accuracy(predictions, samples, *, resamples, seed, split="test"):
         groups = part.groupby("key", sort=False).agg(
             all_right=("right", "all"), size=("right", "size"), cluster=("cluster_id", "first")
         )
-        value, low, high = mean_interval(groups["all_right"], groups["cluster"], resamples, seed)
+        value, low, high = mean_interval(
+            groups["all_right"], groups["cluster"], resamples, seed, share=True
+        )
         chance = np.mean(right[mixed].mean() ** groups["size"].to_numpy())
         facts = {"chance": chance, "groups": len(groups), "n": int(mixed.sum())}
         rows.append({"kind": kind, "value": value, "low": low, "high": high, **facts})

@@ -32,7 +32,7 @@ def accuracy_by_type(predictions, samples, names, *, resamples, seed):
         for name, mask in group_subsets(chosen):
             part = values[mask.to_numpy()]
             clusters = chosen.loc[mask, "cluster_id"]
-            value, low, high = mean_interval(part, clusters, resamples, seed)
+            value, low, high = mean_interval(part, clusters, resamples, seed, share=True)
             row = {"control": control, "subset": name, "n": len(part)}
             rows.append(row | {"value": value, "low": low, "high": high})
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -47,17 +47,49 @@ def centred_interval(value, replicates):
     return tuple(float(np.clip(bound - bias, 0, 1)) for bound in interval(replicates))
 
 
-def mean_interval(values, clusters, resamples, seed):
+def share_interval(share, clusters, replicates):
+    """`interval` of a share, or of a mean of values in [0, 1], with `exact_bounds`.
+
+    clusters : (n,) of the samples that it is the share of; replicates : (R,) of the bootstrap
+    """
+    return tuple(float(bound) for bound in exact_bounds(share, *interval(replicates), clusters))
+
+
+def exact_bounds(share, low, high, clusters):
+    """Bounds (low, high) of the bootstrap, exact where the share is 0 or 1.
+
+    There all samples agree, and so do all resamples, however few clusters there are. The interval
+    is the two-sided 95% one of Clopper & Pearson (1934) of as many trials as clusters,
+    [0, 1 - .025^(1/n)] or [.025^(1/n), 1]; of values between 0 and 1 it is conservative. NaN for
+    fewer than two clusters.
+
+    share, low, high : floats or (M,), of shares or of means of values in [0, 1]
+    clusters : (n,) as in `share_interval`
+    """
+    count = len(np.unique(np.asarray(clusters, dtype=str)))
+    if count < 2:
+        unknown = np.multiply(share, np.nan)
+        return unknown, unknown
+    edge = 0.025 ** (1 / count)
+    # [()] makes of an array without dimensions the number that it holds.
+    low = np.where(np.equal(share, 1), edge, low)[()]
+    high = np.where(np.equal(share, 0), 1 - edge, high)[()]
+    return low, high
+
+
+def mean_interval(values, clusters, resamples, seed, share=False):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
     values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
+    share : of values in [0, 1], whose interval has the `exact_bounds` of a share.
     low and high are NaN for fewer than two clusters.
     """
     values = np.asarray(values, float)
     weights = bootstrap_weights(clusters, resamples, seed)
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
+    mean = values.mean(0)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return values.mean(0), low, high
+    return mean, *(exact_bounds(mean, low, high, clusters) if share else (low, high))
 
 
 def hierarchical_weights(clusters, seeds, resamples, seed):

@@ -160,6 +160,6 @@ def metric_rows(scored, prediction, resamples, seed):
             mask = mask & valid
             if mask.any():
                 values, clusters = scored.loc[mask, metric], scored.loc[mask, "cluster_id"]
-                bounds = mean_interval(values, clusters, resamples, seed)
+                bounds = mean_interval(values, clusters, resamples, seed, share=True)
                 rows.append((metric, subset, *bounds, int(mask.sum())))
     return rows

@@ -8,6 +8,7 @@ from ..metrics import auroc
 
 KEYS = ["check", "method", "step", "block", "modality", "measure", "note"]
 VALUES = ["value", "low", "high", "n", "degenerate"]
+SHARES = ("accuracy", "additive_accuracy")  # measures
 WHOLE = ""  # what takes all samples at once has no record per sample
 
 
@@ -47,7 +48,8 @@ def mean_values(records, samples, resamples, seed):
         bounds = [np.nan] * 3
         if len(known):
             of_sample = known["sample_id"].map(clusters)
-            bounds = mean_interval(known["value"], of_sample, resamples, seed)
+            share = keys[KEYS.index("measure")] in SHARES
+            bounds = mean_interval(known["value"], of_sample, resamples, seed, share)
         missing = 0 if (part["sample_id"] == WHOLE).all() else len(part) - len(known)
         rows.append((*keys, *bounds, len(known), missing))
     return pd.DataFrame(rows, columns=[*KEYS, *VALUES])

@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 
-from ..evaluation.statistics import bootstrap_weights, centred_interval, interval
+from ..evaluation.statistics import (
+    bootstrap_weights,
+    centred_interval,
+    interval,
+    share_interval,
+)
 from ..files import seed_from
 from ..metrics import average_precision
 from . import RANDOM, SHUFFLED
@@ -60,7 +65,8 @@ def zero_shot_table(records, samples, names, *, resamples, seed):
 
 def classified(joined, scores, names, resamples, seed):
     """Rows of ZERO_SHOT without control; scores : (N, C)."""
-    weights = bootstrap_weights(joined["cluster_id"], resamples, seed)
+    clusters = joined["cluster_id"].to_numpy()
+    weights = bootstrap_weights(clusters, resamples, seed)
     number = {name: k for k, name in enumerate(names)}
     present = np.zeros(scores.shape, bool)
     for row, cell in enumerate(joined["targets"]):
@@ -71,8 +77,8 @@ def classified(joined, scores, names, resamples, seed):
     best = np.lexsort((np.broadcast_to(tie, scores.shape), -scores), axis=-1)
     rows = []
 
-    def add(category, rule, metric, values, chance):
-        mean, low, high = mean_with_interval(values, weights)
+    def add(category, rule, metric, values, chance, of_whom=None):
+        mean, low, high = mean_with_interval(values, weights, of_whom)
         row = {"category": category, "rule": rule, "metric": metric, "value": mean}
         rows.append(row | {"low": low, "high": high, "chance": chance, "n": len(values)})
 
@@ -80,7 +86,8 @@ def classified(joined, scores, names, resamples, seed):
         count = right.sum(1)
         for k in BEST:
             hit = np.take_along_axis(right, best[:, :k], 1).any(1)
-            add("all", rule, f"top{k}", hit, np.mean(1 - missed(len(names), count, k)))
+            chance = np.mean(1 - missed(len(names), count, k))
+            add("all", rule, f"top{k}", hit, chance, clusters)
     similarity = joined["similarity"].to_numpy(float)
     if not np.isnan(similarity).all():
         add("all", "", "similarity", similarity, np.nan)
@@ -95,7 +102,8 @@ def classified(joined, scores, names, resamples, seed):
     for place, k in enumerate(known):
         own = joined["label"].to_numpy() == k
         if own.any():
-            mean, low, high = mean_with_interval(best[own, 0] == k, weights[:, own])
+            hit = best[own, 0] == k
+            mean, low, high = mean_with_interval(hit, weights[:, own], clusters[own])
             row = {"category": names[k], "rule": "largest", "metric": "top1", "value": mean}
             row |= {"low": low, "high": high, "chance": 1 / len(names), "n": int(own.sum())}
             rows.append(row)
@@ -106,12 +114,17 @@ def classified(joined, scores, names, resamples, seed):
     return pd.DataFrame(rows)
 
 
-def mean_with_interval(values, weights):
-    """(mean, low, high) of values (N,); weights (R, N), whose rows may hold nothing of them."""
+def mean_with_interval(values, weights, clusters=None):
+    """(mean, low, high) of values (N,).
+
+    weights : (R, N), whose rows may hold nothing of them
+    clusters : (N,) of hits and misses, for their `share_interval`; None of other values
+    """
     values = np.asarray(values, float)
-    total = weights.sum(1)
+    mean = values.mean()
     with np.errstate(invalid="ignore"):
-        return values.mean(), *interval((weights @ values) / total)
+        drawn = (weights @ values) / weights.sum(1)
+    return mean, *(interval(drawn) if clusters is None else share_interval(mean, clusters, drawn))
 
 
 def random_precision(items, relevant):
@@ -148,7 +161,8 @@ def retrieval_table(records, samples, ranked_by="", *, resamples, seed):
     rows = []
     chosen = records[records["kind"].isin(DIRECTIONS)]
     for (control, kind), own in chosen.groupby(["control", "kind"], sort=False):
-        weights = bootstrap_weights(own["sample_id"].map(clusters), resamples, seed)
+        of_whom = own["sample_id"].map(clusters)
+        weights = bootstrap_weights(of_whom, resamples, seed)
         items = int(own["ranked"].iat[0])
         facts = {"control": control, "direction": DIRECTIONS[kind], "n": len(own), "ranked": items}
         facts["ranked_by"] = "random numbers" if ranked_by and control == RANDOM else ranked_by
@@ -159,7 +173,8 @@ def retrieval_table(records, samples, ranked_by="", *, resamples, seed):
         if own["similarity"].notna().any():
             metrics["similarity"] = (own["similarity"], np.nan)
         for metric, (values, chance) in metrics.items():
-            value, low, high = mean_with_interval(values, weights)
+            hits = metric != "similarity"
+            value, low, high = mean_with_interval(values, weights, of_whom if hits else None)
             found = {"metric": metric, "value": value, "low": low, "high": high}
             rows.append(facts | found | {"chance": chance})
     return pd.DataFrame(rows, columns=list(RETRIEVAL))

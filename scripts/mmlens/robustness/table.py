@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.answers import per_sample
-from ..evaluation.statistics import bootstrap_weights, interval
+from ..evaluation.statistics import bootstrap_weights, interval, share_interval
 from ..files import seed_from
 from ..metrics import auroc
 from ..table import task_of
@@ -13,6 +13,7 @@ from . import CORRUPTIONS
 COLUMNS = ("corruption", "modality", "severity", "level", "metric", "value", "low", "high")
 COLUMNS += ("drop", "drop_low", "drop_high", "shuffled", "n", "note")
 SUMMARY = ("mean_corruption_error", "relative_corruption_error")
+SHARES = ("accuracy", "error", SUMMARY[0])  # of values in [0, 1] per sample
 CLEAN = "clean"
 DEALT = ("label_name", "targets", "answers")  # what tells the right answer or class
 
@@ -56,18 +57,25 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
         facts = {"corruption": corruption, "severity": severity, "level": own["level"].iat[0]}
         facts |= {"modality": modality_of(corruption), "n": len(joined), "note": ""}
         for metric, (value, drawn, shuffled) in found.items():
-            low, high = interval(drawn)
+            low, high = bounds_of(metric, value, drawn, joined["cluster_id"])
             row = {"metric": metric, "value": value, "low": low, "high": high}
             row |= drop_of(metric, clean[metric], (value, drawn))
             rows.append(facts | row | {"shuffled": shuffled})
         if corruption != CLEAN:
             errors.setdefault(corruption, []).append(found["error"][:2])
-    rows += summary(errors, clean, len(order)) if errors else []
+    rows += summary(errors, clean, joined["cluster_id"]) if errors else []
     rows += [
         {"corruption": row.corruption, "modality": modality_of(row.corruption), "note": row.note}
         for row in noted.itertuples()
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def bounds_of(metric, value, replicates, clusters):
+    """95% interval (low, high) of a metric; of a share by `share_interval`."""
+    if metric in SHARES:
+        return share_interval(value, clusters, replicates)
+    return interval(replicates)
 
 
 def drop_of(metric, clean, corrupted):
@@ -126,8 +134,11 @@ def measured(joined, weights):
     return found
 
 
-def summary(errors, clean, n):
-    """Rows of the SUMMARY metrics; errors : {corruption: [(error, (R,))] of its severities}."""
+def summary(errors, clean, clusters):
+    """Rows of the SUMMARY metrics.
+
+    errors : {corruption: [(error, (R,))] of its severities}; clusters : (N,) of the samples
+    """
     rows = []
     for modality in dict.fromkeys(map(modality_of, errors)):
         means = [
@@ -140,7 +151,7 @@ def summary(errors, clean, n):
             (SUMMARY[0], value, drawn),
             (SUMMARY[1], value - clean["error"][0], drawn - clean["error"][1]),
         ):
-            low, high = interval(replicates)
+            low, high = bounds_of(metric, own, replicates, clusters)
             row = {"corruption": "all", "modality": modality, "metric": metric, "value": own}
-            rows.append(row | {"low": low, "high": high, "n": n, "note": ""})
+            rows.append(row | {"low": low, "high": high, "n": len(clusters), "note": ""})
     return rows
