@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from mmlens.evaluation import calibration
 from mmlens.evaluation.answers import best_constant
 from mmlens.evaluation.calibration import assess_calibration, fit_temperature, likelihood_loss
 from mmlens.evaluation.checks import check_leakage, check_predictions, shuffled_auroc
@@ -18,7 +19,10 @@ from mmlens.evaluation.confounders import confounder_accuracy
 from mmlens.evaluation.model_pairs import compare_models, mcnemar_p
 from mmlens.evaluation.question_types import accuracy_by_type
 from mmlens.evaluation.seeds import summarise_seeds
+from mmlens.evaluation.statistics import bootstrap_weights
 from mmlens.figures.reliability import reliability_diagrams
+from mmlens.metrics import calibration_error
+from mmlens.report.evaluation import calibration_table
 
 STATISTICS = {"resamples": 200, "seed": 0}
 
@@ -65,6 +69,49 @@ def test_one_temperature_makes_an_overconfident_model_calibrated(samples):
         assert error == pytest.approx(expected)
 
 
+def honest_model(quads, factor, seed=0):
+    """Samples, and predictions that come true as often as they say, with logits times `factor`."""
+    samples = assessed.claims(quads)
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(size=len(samples)) * 1.5
+    samples["label"] = (rng.random(len(samples)) < 1 / (1 + np.exp(-logit))).astype(int)
+    return samples, assessed.predicted(samples, 0.0).assign(logit=factor * logit)
+
+
+def test_the_fall_of_the_error_is_judged_by_a_paired_interval():
+    samples, predictions = honest_model(200, 3.0)
+    row, _ = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
+    assert 0 < row["ece_drop_low"] < row["ece_drop"] < row["ece_drop_high"]
+    assert row["ece_drop"] == pytest.approx(row["ece"] - row["ece_scaled"])
+    shown = calibration_table(pd.DataFrame([row | {"model": "m", "seed": 0}]))
+    assert shown["ece drop"].iat[0][1] == row["ece_drop"]
+    # By hand: both errors on the same resamples, moved by what resampling itself adds.
+    test = samples["split"] == "test"
+    logit, label = predictions.loc[test, "logit"], samples.loc[test, "label"]
+    weights = bootstrap_weights(samples.loc[test, "cluster_id"], **STATISTICS)
+    both = [1 / (1 + np.exp(-logit / t)) for t in (1, row["temperature"])]
+    drawn = np.array(
+        [np.subtract(*(calibration_error(label, p, own) for p in both)) for own in weights]
+    )
+    bounds = np.percentile(drawn - drawn.mean() + row["ece_drop"], [2.5, 97.5])
+    assert [row["ece_drop_low"], row["ece_drop_high"]] == pytest.approx(bounds)
+    # Paired it is narrower than the intervals of the two errors together.
+    width = sum(row[f"{name}_high"] - row[f"{name}_low"] for name in ("ece", "ece_scaled"))
+    assert row["ece_drop_high"] - row["ece_drop_low"] < width
+
+
+def test_the_error_of_a_calibrated_model_does_not_fall(monkeypatch):
+    samples, predictions = honest_model(200, 1.0)
+    row, _ = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
+    assert row["ece_drop_low"] <= 0 <= row["ece_drop_high"]
+    # Nor by a temperature that changes nothing; one that ruins it makes it rise.
+    for temperature, sign in ((1.0, 0), (0.1, -1)):
+        monkeypatch.setattr(calibration, "fit_temperature", lambda *_, t=temperature: t)
+        row, _ = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
+        found = [row["ece_drop_low"], row["ece_drop"], row["ece_drop_high"]]
+        assert np.sign(found).tolist() == [sign] * 3
+
+
 def test_bins_that_came_true_always_or_never_have_exact_intervals(samples):
     _, bins = assess_calibration(
         assessed.predicted(samples, 100.0), samples, truth_of(samples), **STATISTICS
@@ -89,6 +136,7 @@ def test_without_validation_predictions_there_is_no_temperature(samples):
     row, bins = assess_calibration(predictions, samples, truth_of(samples), **STATISTICS)
     assert np.isnan(row["temperature"])
     assert np.isnan(row["ece_scaled"])
+    assert np.isnan([row["ece_drop"], row["ece_drop_low"], row["ece_drop_high"]]).all()
     assert "add val to predict.splits" in row["note"]
     assert set(bins["scaled"]) == {"no"}
 

@@ -26,7 +26,9 @@ COLUMNS = {
     "fairness_gaps": "model seed column metric gap gap_low gap_high p shuffled p_shuffled groups n",
     "confounders": "model seed kind value low high chance groups n",
     "checks": "model seed check passed value low high expected n note",
-    "calibration": "model seed temperature ece ece_low ece_high ece_scaled nll nll_scaled n note",
+    "calibration": (
+        "model seed temperature ece ece_low ece_high ece_scaled ece_drop nll nll_scaled n note"
+    ),
     "reliability": "model seed scaled bin confidence share share_low share_high n",
     "audit": "stratum check auroc limit passed n",
     "quality": "split rows_read duplicates_dropped samples",

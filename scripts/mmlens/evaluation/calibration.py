@@ -16,6 +16,7 @@ from .statistics import bootstrap_weights, centred_interval, share_interval
 
 COLUMNS = ("temperature", "ece", "ece_low", "ece_high", "ece_if_calibrated")
 COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "ece_scaled_if_calibrated")
+COLUMNS += ("ece_drop", "ece_drop_low", "ece_drop_high")
 COLUMNS += ("nll", "nll_scaled", "n", "note")
 BINS = ("scaled", "bin", "lower", "upper", "confidence", "share", "share_low", "share_high", "n")
 COUNT = 15  # bins of equal width, as in `metrics.calibration_error`
@@ -43,7 +44,8 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
     row : dict of COLUMNS; ece is the expected calibration error with its cluster-bootstrap
         interval (`centred_interval`; T is not fitted again), ece_if_calibrated what it would be on
         average if outcomes came true with just these confidences, which is not 0 with few samples;
-        nll the mean negative log-likelihood in nats
+        ece_drop the error before minus that after scaling with a paired interval, both resampled
+        together; nll the mean negative log-likelihood in nats
     bins : DataFrame of BINS, of the reliability diagram: mean confidence, and the share that came
         true with its interval, per bin that holds samples; scaled says by T or not
     """
@@ -57,11 +59,13 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
     logit, truth, clusters = columns(predictions, samples, came_true, split)
     weights = bootstrap_weights(clusters, resamples, seed)
     row, bins = {"temperature": fitted, "n": len(logit), "note": note}, []
+    errors = []
     for end, temperature in (("", 1.0), ("_scaled", fitted)):
         probability = expit(logit / temperature)
         known = not np.isnan(temperature)
         error = calibration_error(truth, probability) if known else np.nan
         drawn = calibration_error(truth, probability, weights) if known else np.nan
+        errors.append((error, drawn))
         row[f"ece{end}"] = error
         row[f"ece{end}_low"], row[f"ece{end}_high"] = centred_interval(error, drawn)
         row[f"ece{end}_if_calibrated"] = chance_error(probability, seed) if known else np.nan
@@ -69,6 +73,10 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
         if known:
             found = reliability(probability, truth, clusters, weights)
             bins.append(found.assign(scaled="yes" if end else "no"))
+    (raw, drawn), (scaled, drawn_scaled) = errors
+    bounds = centred_interval(raw - scaled, drawn - drawn_scaled, least=-1)
+    row["ece_drop"] = raw - scaled
+    row["ece_drop_low"], row["ece_drop_high"] = bounds
     return {name: row[name] for name in COLUMNS}, pd.concat(bins)[list(BINS)]
 
 

@@ -35,16 +35,18 @@ def interval(replicates):
     return float(low), float(high)
 
 
-def centred_interval(value, replicates):
-    """`interval` of replicates moved by their bias, so that their mean is `value`; within [0, 1].
+def centred_interval(value, replicates, least=0):
+    """`interval` of replicates moved by their bias, so that their mean is `value`.
+
+    It is cut to [least, 1]: a metric is not below 0, a difference of two not below -1.
 
     Of a metric that resampling itself lifts, since a resample holds some samples twice: calibration
-    error, and average precision of few positives.
+    error, and average precision of few positives; and of the difference of two such values.
     """
     replicates = np.asarray(replicates, float)
     known = replicates[~np.isnan(replicates)]
     bias = known.mean() - value if len(known) else np.nan
-    return tuple(float(np.clip(bound - bias, 0, 1)) for bound in interval(replicates))
+    return tuple(float(np.clip(bound - bias, least, 1)) for bound in interval(replicates))
 
 
 def share_interval(share, clusters, replicates):

@@ -52,6 +52,7 @@ def calibration_table(calibration):
     for name in ("ece", "ece_scaled"):
         shown[name] = [interval_cell(row, name) for _, row in calibration.iterrows()]
         shown[f"{name} if calibrated"] = calibration[f"{name}_if_calibrated"]
+    shown["ece drop"] = [interval_cell(row, "ece_drop") for _, row in calibration.iterrows()]
     return shown.assign(
         **calibration[["nll", "nll_scaled", "n"]], note=calibration["note"].fillna("")
     )
