@@ -1,5 +1,7 @@
 """Cluster bootstrap: intervals that respect that samples of one quad or image hang together."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..files import seed_from
@@ -21,9 +23,19 @@ def bootstrap_weights(clusters, resamples, seed):
     names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     if len(names) == 1:
         return np.full((resamples, len(member)), np.nan)
-    rng = np.random.default_rng(seed_from("bootstrap", seed, len(names)))
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return counts[:, member].astype(float)
+    return resampled(len(names), resamples, seed)[:, member]
+
+
+@lru_cache(maxsize=2)
+def resampled(count, resamples, seed):
+    """How often each of `count` clusters occurs in each resample, float (R, count); read only.
+
+    Kept, since tables of many rows ask for the same draw once per row.
+    """
+    rng = np.random.default_rng(seed_from("bootstrap", seed, count))
+    counts = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
+    counts.flags.writeable = False
+    return counts
 
 
 def interval(replicates):
