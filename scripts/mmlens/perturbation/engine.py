@@ -29,6 +29,7 @@ OF_FIRST_PIECE = {
 }
 
 
+@cache
 def kept_count(n, fraction, protocol):
     """How many of n tokens remain when `fraction` of them is removed.
 
