@@ -201,6 +201,11 @@ def check_values(config):
     steps = config["perturbation"]["steps"]
     if steps != sorted(steps) or steps[0] != 0 or steps[-1] != 1:
         problems.append(f"perturbation.steps: found {steps}, expected rising shares from 0 to 1")
+    explained, seeds = config["explain"]["seeds"], len(config["seeds"])
+    if explained is not None and explained > seeds:
+        problems.append(
+            f"explain.seeds: found {explained}, expected at most {seeds}, the number of seeds"
+        )
     if dataset["kind"] not in DATASETS.names():
         return problems
     task = task_of(config)

@@ -156,6 +156,7 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
             "more than 0",
         ),
         ({"explain": {"shards": 0}}, "explain.shards: found 0", "at least 1"),
+        ({"explain": {"seeds": 3}, "seeds": [0, 1]}, "explain.seeds: found 3", "at most 2"),
         ({"perturbation": {"steps": [0, 0.5]}}, "perturbation.steps: found [0, 0.5]", "0 to 1"),
         ({"perturbation": {"steps": [0.1, 1]}}, "perturbation.steps: found [0.1, 1]", "0 to 1"),
         ({"perturbation": {"steps": [1, 0]}}, "perturbation.steps: found [1, 0]", "rising"),

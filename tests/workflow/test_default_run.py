@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow
 TABLES = ROOT / "results/demo/tables"
 FUSING = ("vilt_scratch", "blip_scratch", "vilbert_scratch")
 SEEDS = ("0", "1")
+EXPLAINED = "0"  # seed
 
 
 def read(name):
@@ -44,12 +45,11 @@ def test_unimodal_models_are_at_chance_exactly(comparison, model, seed):
         assert comparison.loc[(model, seed, subset), "auroc"] == 0.5
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("model", FUSING)
 @pytest.mark.parametrize("method", ["relevance", "rollout", "raw_attention"])
-def test_the_report_says_of_every_method_what_its_pair_with_random_shows(model, seed, method):
+def test_the_report_says_of_every_method_what_its_pair_with_random_shows(model, method):
     pairs = read("method_pairs")
-    own = (pairs["model"] == model) & (pairs["seed"] == seed) & (pairs["modality"] == "image")
+    own = (pairs["model"] == model) & (pairs["seed"] == EXPLAINED) & (pairs["modality"] == "image")
     own &= (pairs["direction"] == "positive") & (pairs["score"] == "probability")
     both = zip(pairs["method_a"], pairs["method_b"], strict=True)
     own &= pd.Series([set(names) == {method, "random"} for names in both])
@@ -57,18 +57,18 @@ def test_the_report_says_of_every_method_what_its_pair_with_random_shows(model, 
     assert pair.n == 100
     better = "A better" if pair.method_a == method else "B better"
     verdicts = {better: "better than random", "not separable": "not separable"}
-    assert said_of(model, seed, method) == verdicts.get(pair.verdict, "worse than random")
+    assert said_of(model, method) == verdicts.get(pair.verdict, "worse than random")
 
 
-def said_of(model, seed, method):
+def said_of(model, method):
     """The verdict on a method against random orders in the findings of the report."""
     report = (ROOT / "results/demo/report/report.md").read_text()
-    start = f"- {model}, seed {seed}, image: "
+    start = f"- {model}, seed {EXPLAINED}, image: "
     for line in (text.removeprefix(start) for text in report.splitlines() if start in text):
         verdict = re.match("better than|worse than|not separable from", line)
         if verdict and re.search(rf"\b{method}\b", line):
             return verdict[0].removesuffix(" from").replace("than", "than random")
-    raise AssertionError(f"{model}, seed {seed}: no verdict on {method}")
+    raise AssertionError(f"{model}: no verdict on {method}")
 
 
 def test_audit_passes():

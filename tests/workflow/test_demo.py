@@ -136,6 +136,16 @@ def test_a_changed_setting_reruns_what_depends_on_it(demo):
     assert not {"train_model", "build_samples", "evaluate_models"} & set(counts)
 
 
+def test_as_many_seeds_are_explained_as_are_asked_for(demo, tmp_path):
+    overlay = tmp_path / "seeds.yaml"
+    for explained, count in (("1", None), ("null", "2")):
+        overlay.write_text(f"seeds: [0, 1]\nexplain: {{ seeds: {explained} }}\n")
+        options = ("--cores", "1", "-n", "--configfile", DEMO, overlay)
+        counts = job_counts(snakemake(*options, directory=demo.parents[1]))
+        assert counts["train_model"] == "2"  # of the second seed
+        assert counts.get("explain_model") == count
+
+
 def test_one_core_gives_the_same_bytes(demo, tmp_path):
     done = snakemake("--cores", "1", "--configfile", DEMO, directory=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

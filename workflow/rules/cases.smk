@@ -47,7 +47,7 @@ rule explain_case:
         runtime=15,
     params:
         case=case_of,
-        explain=section("explain"),
+        explain=explain_settings(),
         device=config["device"],
         torch_threads=config["torch_threads"],
     script:

@@ -80,19 +80,20 @@ def diagnosed_models():
 
 def of_diagnosed(*patterns):
     """`of_run` of what only models have that can be looked into."""
-    return of_some(diagnosed_models(), patterns)
+    return of_some(diagnosed_models(), patterns, config["seeds"])
 
 
 def of_explained(*patterns):
     """`of_run` of what only models whose decisions are explained have."""
-    return of_some(explained_models(), patterns)
+    return of_some(explained_models(), patterns, EXPLAINED_SEEDS)
 
 
-def of_some(models, patterns):
-    """`of_run` of what only these models have."""
+def of_some(models, patterns, seeds):
+    """`of_run` of what only these models and seeds have."""
     paths = []
     for pattern in patterns if models else ():
-        paths += of_run(pattern, **({"model": models} if "{model}" in pattern else {}))
+        named = {"model": models} if "{model}" in pattern else {}
+        paths += of_run(pattern, seed=seeds, **named)
     return paths
 
 
@@ -144,6 +145,11 @@ def section(name):
     return ordered(config[name])
 
 
+def explain_settings():
+    """Section explain without the number of seeds, which changes nothing of any one of them."""
+    return {key: value for key, value in section("explain").items() if key != "seeds"}
+
+
 def ordered(value):
     """`value` with the keys of all its dicts sorted, since their order would trigger reruns."""
     if isinstance(value, dict):
@@ -191,7 +197,11 @@ def benchmark_files(wildcards):
     return [
         path
         for name, models in names.items()
-        for path in of_run(f"results/{{run}}/benchmarks/{name}.tsv", model=models)
+        for path in of_run(
+            f"results/{{run}}/benchmarks/{name}.tsv",
+            model=models,
+            seed=EXPLAINED_SEEDS if name in per_model else config["seeds"],
+        )
     ]
 
 
@@ -224,6 +234,7 @@ DIAGNOSED_FIGURES = tuple(
 
 config.update(checked(config))
 name_reports()
+EXPLAINED_SEEDS = config["seeds"][: config["explain"]["seeds"]]
 SHARDS = config["explain"]["shards"]
 # The part of a path that names a shard, with its wildcard; of one shard there is none.
 SHARD = "seed{seed}" if SHARDS == 1 else f"seed{{seed}}/{{shard}}of{SHARDS}"

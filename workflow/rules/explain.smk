@@ -34,7 +34,7 @@ rule explain_model:
         runtime=60,
     params:
         methods=config["methods"],
-        explain=section("explain"),
+        explain=explain_settings(),
         perturbation=section("perturbation"),
         model=model_settings,
         device=config["device"],

@@ -43,7 +43,7 @@ rule tabulate_explanations:
         runtime=60,
     params:
         models=explained_models(),
-        seeds=config["seeds"],
+        seeds=EXPLAINED_SEEDS,
         scores=config["method_pairs"]["scores"],
         statistics=section("statistics"),
     script:
@@ -54,7 +54,7 @@ rule draw_perturbation_curves:
     input:
         samples="results/{run}/data/samples.csv",
         perturbation=expand(
-            "results/{{run}}/perturbation/{{model}}/seed{seed}.parquet", seed=config["seeds"]
+            "results/{{run}}/perturbation/{{model}}/seed{seed}.parquet", seed=EXPLAINED_SEEDS
         ),
         lib=library(
             "evaluation/statistics.py",
@@ -82,7 +82,7 @@ rule draw_perturbation_curves:
         mem_mb=1500,
         runtime=15,
     params:
-        seeds=config["seeds"],
+        seeds=EXPLAINED_SEEDS,
         methods=config["methods"],
         statistics=section("statistics"),
     script:

@@ -31,7 +31,7 @@ rule check_explanations:
         mem_mb=3000,
         runtime=60,
     params:
-        explain=section("explain"),
+        explain=explain_settings(),
         sanity=sanity_settings(),
         batch_size=config["perturbation"]["batch_size"],
         model=model_settings,
@@ -60,7 +60,7 @@ rule tabulate_sanity:
         runtime=30,
     params:
         models=explained_models(),
-        seeds=config["seeds"],
+        seeds=EXPLAINED_SEEDS,
         statistics=section("statistics"),
     script:
         "../../scripts/tabulate_sanity.py"
@@ -69,7 +69,7 @@ rule tabulate_sanity:
 rule draw_sanity:
     input:
         samples="results/{run}/data/samples.csv",
-        records=expand("results/{{run}}/sanity/{{model}}/seed{seed}.parquet", seed=config["seeds"]),
+        records=expand("results/{{run}}/sanity/{{model}}/seed{seed}.parquet", seed=EXPLAINED_SEEDS),
         lib=library(
             "evaluation/statistics.py",
             "figures/sanity.py",
@@ -96,7 +96,7 @@ rule draw_sanity:
         mem_mb=1500,
         runtime=15,
     params:
-        seeds=config["seeds"],
+        seeds=EXPLAINED_SEEDS,
         statistics=section("statistics"),
     script:
         "../../scripts/draw_sanity.py"

@@ -128,6 +128,8 @@ class Model(nn.Module, ABC):
     contrastive = False  # whether it has `pair_embeddings`
     pair_logit = False  # whether the logit is the similarity of `pair_embeddings`
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
+    # First tokens of a modality that are read after its layers `alone`, which then take `read`.
+    read_alone = None
     causal_streams = ()  # whose tokens read only those before them
     attention_implementation = "sdpa"
 
@@ -157,15 +159,22 @@ class Model(nn.Module, ABC):
         with `prepare_all`.
         """
 
-    def prepare(self, modality, tokens):
+    def prepare(self, modality, tokens, read=None):
         """`Tokens` of one modality after its layers `alone`, which `forward` takes in the place of
-        those at the input: computed once, where only the other modality changes."""
-        values = None if tokens.prepared else self.alone(modality, tokens)
-        return tokens if values is None else replace(tokens, values=values, prepared=True)
+        those at the input: computed once, where only the other modality changes.
 
-    def prepare_all(self, tokens):
+        read : so many first tokens only, of a model with `read_alone`
+        """
+        first = {} if read is None else {"read": read}
+        values = None if tokens.prepared else self.alone(modality, tokens, **first)
+        if values is None:
+            return tokens
+        valid, content = tokens.valid[:, :read], tokens.content[:, :read]
+        return Tokens(values, valid, content, prepared=True)
+
+    def prepare_all(self, tokens, read=None):
         """`prepare` of {modality: Tokens}, the image first."""
-        return {m: self.prepare(m, tokens[m]) for m in ("image", "text") if m in tokens}
+        return {m: self.prepare(m, tokens[m], read) for m in ("image", "text") if m in tokens}
 
     @abstractmethod
     def encode(self, tokens):
@@ -220,11 +229,12 @@ class Model(nn.Module, ABC):
 
     def embed_shared(self, batch):
         """`embed`, with the image after its layers `alone`, where each image is computed once
-        however many samples show it."""
+        however many samples show it, as far as it is read."""
         images = torch.arange(len(batch.image), device=batch.image_rows.device)
         tokens = self.embed(replace(batch, image_rows=images))
         if "image" in tokens:
-            tokens["image"] = self.prepare("image", tokens["image"]).rows(batch.image_rows)
+            image = self.prepare("image", tokens["image"], self.read_alone)
+            tokens["image"] = image.rows(batch.image_rows)
         return tokens
 
     def forward(self, tokens):

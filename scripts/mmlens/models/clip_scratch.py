@@ -17,6 +17,7 @@ class ClipScratch(ScratchModel):
     """
 
     readouts = (("text", 0), ("image", 0))
+    read_alone = 1
 
     def build(self, width, heads, layers=3):
         self.towers = nn.ModuleDict(
@@ -30,14 +31,15 @@ class ClipScratch(ScratchModel):
         # Of the contrastive objective; it starts at the inverse of CLIP's temperature.
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
-    def alone(self, modality, tokens):
+    def alone(self, modality, tokens, read=None):
         x = tokens.values
-        for block in self.towers[modality]:
+        *blocks, last = self.towers[modality]
+        for block in blocks:
             x = block(x, tokens.valid)
-        return self.norms[modality](x)
+        return self.norms[modality](last(x, tokens.valid, read=read))
 
     def encode(self, tokens, read=None):
-        return {m: own.values[:, :read] for m, own in self.prepare_all(tokens).items()}
+        return {m: own.values for m, own in self.prepare_all(tokens, read).items()}
 
     def classify(self, hidden):
         text, image = hidden["text"][:, 0], hidden["image"][:, 0]
@@ -45,7 +47,7 @@ class ClipScratch(ScratchModel):
 
     def pair_embeddings(self, tokens):
         """Normalised embeddings (B, D) of texts and images, scale of their cosines, no bias."""
-        hidden = self.encode(tokens)
+        hidden = self.encode(tokens, read=1)
         text, image = (F.normalize(hidden[m][:, 0], dim=-1) for m in ("text", "image"))
         return text, image, self.log_scale.exp(), None
 

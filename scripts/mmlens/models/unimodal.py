@@ -10,6 +10,8 @@ from .layers import Block
 class Unimodal(ScratchModel):
     """Transformer on one modality, classification at its first token."""
 
+    read_alone = 1
+
     def build(self, width, heads, layers=2):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
@@ -19,14 +21,14 @@ class Unimodal(ScratchModel):
     def stream(self):
         return self.modalities[0]
 
-    def alone(self, modality, tokens):
+    def alone(self, modality, tokens, read=None):
         x = tokens.values
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, tokens.valid)
-        return self.final_norm(x)
+        return self.final_norm(self.blocks[-1](x, tokens.valid, read=read))
 
     def encode(self, tokens, read=None):
-        return {m: own.values[:, :read] for m, own in self.prepare_all(tokens).items()}
+        return {m: own.values for m, own in self.prepare_all(tokens, read).items()}
 
     def classify(self, hidden):
         return single(self.head(hidden[self.stream][:, 0]))
