@@ -277,7 +277,8 @@ def test_the_introduction_says_only_what_the_run_did():
         },
         "weights": {},
         "captions": {"enabled": True, "model": "blip"},
-        "explain": {"samples": 10, "split": "test"},
+        "seeds": [3, 4],
+        "explain": {"samples": 10, "split": "test", "seeds": None},
         "perturbation": {"protocol": "default", "operators": ["token_drop"]},
     }
     frozen = {"a": "clip", "b": "resnet", "c": "clip"}
@@ -285,4 +286,8 @@ def test_the_introduction_says_only_what_the_run_did():
     assert "extractor clip are read by a, c. " in models
     assert models.endswith("by blip, is read by a.")
     *_, last = introduction(config, None, [], frozen, explained=10)
-    assert last.startswith("Explanations are of the predicted class, on 10 samples")
+    whole = "Explanations are of the predicted class, on 10 samples of the split test"
+    assert last.startswith(f"{whole}. Perturbation")
+    config["explain"]["seeds"] = 1
+    *_, last = introduction(config, None, [], frozen, explained=10)
+    assert last.startswith(f"{whole}, by the models of seed 3. Perturbation")

@@ -33,7 +33,10 @@ def cell(value):
     if isinstance(value, tuple):
         return value
     if isinstance(value, float):
-        return ("", "") if pd.isna(value) else (f"{value:.4g}", value)
+        if pd.isna(value):
+            return ("", "")
+        # Such a p is that of an approximation, of which no digit counts.
+        return ("< 1e-6" if 0 < value < 1e-6 else f"{value:.4g}", value)
     return (str(value), value)
 
 

@@ -273,10 +273,13 @@ def explanations(config, stem_models, explained):
     operators = config["perturbation"]["operators"]
     place = " at the input of the transformer layers"
     how = place if operators == ["token_drop"] else f" by the operators {listed(operators)}"
+    seeds = config["seeds"][: config["explain"]["seeds"]]
+    some = len(seeds) < len(config["seeds"])
+    whose = f", by the models of seed {listed(map(str, seeds))}" if some else ""
     return (
         f"Explanations are of the predicted class, on {explained} samples of the split "
-        f"{config['explain']['split']}. Perturbation removes image tokens (patches or regions) or "
-        f"words{how} (protocol {config['perturbation']['protocol']}){surroundings}"
+        f"{config['explain']['split']}{whose}. Perturbation removes image tokens (patches or "
+        f"regions) or words{how} (protocol {config['perturbation']['protocol']}){surroundings}"
     )
 
 
