@@ -6,7 +6,7 @@ from sklearn.metrics import roc_curve
 from ..metrics import as_text, auroc
 from .style import colours, label, panels
 
-LINE = 0.15  # inches of a line of the legend
+LINE = 0.17  # inches of a line of the legend
 
 
 def roc_curves(predictions, samples):
@@ -22,7 +22,7 @@ def roc_curves(predictions, samples):
         groups |= {value: (stratum == value).to_numpy() for value in sorted(stratum.unique())}
     models = list(dict.fromkeys(test["model"]))
     palette = colours(models)
-    figure, axes = panels(len(groups), height=3.4 + LINE * len(models))
+    figure, axes = panels(len(groups), height=3.8 + LINE * len(models))
     for axis, (name, mask) in zip(axes, groups.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
         for (model, seed), run in test[mask].groupby(["model", "seed"], sort=False):
