@@ -104,7 +104,9 @@ def test_every_model_is_a_run_below_that_of_the_workflow(tracked):
         for column in ("train_loss", "val_loss", "val_auroc", "val_accuracy"):
             expected = list(zip(history["epoch"], history[column], strict=True))
             assert run["metrics"][column] == expected
-        assert run["params"]["training.epochs"] == "2"
+        recipe = yaml.safe_load((folder / "config.yaml").read_text())["training"]
+        for key in ("batch_size", "epochs"):
+            assert run["params"][f"training.{key}"] == str(recipe[key])
         assert run["params"]["model.name"] == model
         metrics = json.loads((tracked / f"results/test/metrics/{model}/seed0.json").read_text())
         auroc = metrics["subsets"]["all"]["auroc"]["value"]
