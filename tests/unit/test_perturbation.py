@@ -70,7 +70,7 @@ class Additive(nn.Module):
     """The logit is the sum of all valid tokens of all modalities; counts the rows it computes."""
 
     name, rows = "additive", 0
-    removal = Model.removal
+    removal, logits = Model.removal, Model.logits
 
     def forward(self, tokens):
         self.rows += len(next(iter(tokens.values())).values)

@@ -135,6 +135,8 @@ class Generative(nn.Module):
         """Logits (B,) of label 1 of B samples as `embed` gives them."""
         return torch.cat([self.margin(text, path) for text, path in samples])
 
+    logits = forward
+
     def margin(self, text, path):
         """Logit (1,) of the first answer against the second one."""
         inputs = self.inputs(self.conversation(text), path)

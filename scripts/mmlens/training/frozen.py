@@ -44,9 +44,11 @@ class Head(nn.Module):
 
     embed_shared = embed
 
-    def logits(self, vectors):
+    def forward(self, vectors):
         """Logits from {modality: (B, D)}."""
         return self.head(vectors)
+
+    logits = forward
 
 
 class VectorSamples(EncodedSamples):
