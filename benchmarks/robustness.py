@@ -66,7 +66,7 @@ def evaluate(model, data, size):
 @torch.no_grad()
 def forward(model, batches):
     """Logits of batches that are tensors already."""
-    return [model(model.embed(batch)) for batch in batches]
+    return [model.logits(model.embed_shared(batch)) for batch in batches]
 
 
 def measure(case, quads, repeats):

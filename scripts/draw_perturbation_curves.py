@@ -1,4 +1,4 @@
-"""Draw the perturbation curves of one model over all its seeds."""
+"""Draw the perturbation curves of one model over its explained seeds."""
 
 import sys
 

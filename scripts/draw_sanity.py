@@ -1,4 +1,4 @@
-"""Draw how the maps of one model change with its parameters, over all its seeds."""
+"""Draw how the maps of one model change with its parameters, over its explained seeds."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Sanity checks of every model, seed and method, with intervals."""
+"""Sanity checks of every model, explained seed and method, with intervals."""
 
 import sys
 

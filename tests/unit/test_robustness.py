@@ -14,9 +14,9 @@ from tokenizers import normalizers
 from mmlens.datasets.vocabulary import train_tokenizer
 from mmlens.features.base import Geometry
 from mmlens.models.inputs import EncodedSamples, own_inputs
-from mmlens.robustness import CORRUPTIONS
+from mmlens.robustness import CORRUPTIONS, UNREAD
 from mmlens.robustness.corrupted import CorruptedImages, CorruptedPixels, Corrupter, fitted
-from mmlens.robustness.records import UNREAD, predict_corrupted
+from mmlens.robustness.records import predict_corrupted
 from mmlens.robustness.table import robustness_table
 
 IMAGES = sorted(n for n in CORRUPTIONS.names() if CORRUPTIONS.attribute(n, "modality") == "image")
@@ -221,3 +221,16 @@ def test_the_table_holds_metrics_drops_and_the_mean_error():
     same = perfect.loc[("jpeg", "accuracy")]  # predictions, so that nothing is lost for certain
     assert (same[["drop", "drop_low", "drop_high"]] == 0).all()
     assert (table["n"].dropna() == 40).all()
+
+
+def test_a_corruption_that_is_not_read_counts_with_the_clean_error():
+    rows = {"sample_id": [f"{k}" for k in range(40)], "label": [0, 1] * 20}
+    rows |= {"cluster_id": [f"{k // 2}" for k in range(40)], "split": "test", "image": "a"}
+    samples = pd.DataFrame(rows)
+    unread = {"corruption": "rotation", "severity": 0, "note": UNREAD}
+    found = pd.concat([records(samples, (4, 12, 20)), pd.DataFrame([unread])], ignore_index=True)
+    table = robustness_table(found, samples, ["0", "1"], resamples=200, seed=0)
+    assert table.loc[table["corruption"] == "rotation", "note"].tolist() == [UNREAD]
+    errors = table[table["corruption"] == "all"].set_index("metric")["value"]
+    assert errors["mean_corruption_error"] == pytest.approx((0.4 + 0.1) / 2)
+    assert errors["relative_corruption_error"] == pytest.approx((0.4 + 0.1) / 2 - 0.1)

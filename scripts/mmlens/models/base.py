@@ -128,7 +128,8 @@ class Model(nn.Module, ABC):
     contrastive = False  # whether it has `pair_embeddings`
     pair_logit = False  # whether the logit is the similarity of `pair_embeddings`
     readouts = (("text", 0),)  # (stream, row) of the tokens that the classifier reads
-    # First tokens of a modality that are read after its layers `alone`, which then take `read`.
+    # How many first tokens of a modality are read after its layers `alone`, which then take `read`;
+    # None for all.
     read_alone = None
     causal_streams = ()  # whose tokens read only those before them
     attention_implementation = "sdpa"
@@ -229,7 +230,8 @@ class Model(nn.Module, ABC):
 
     def embed_shared(self, batch):
         """`embed`, with the image after its layers `alone`, where each image is computed once
-        however many samples show it, as far as it is read."""
+        however many samples show it: for `logits`, since with `read_alone` no other token is left.
+        """
         images = torch.arange(len(batch.image), device=batch.image_rows.device)
         tokens = self.embed(replace(batch, image_rows=images))
         if "image" in tokens:

@@ -64,7 +64,7 @@ class Operator(ABC):
         def logits(rows, plans):
             shown = self.show(rows, plans)
             kept = {m: t.rows(rows) for m, t in tokens.items() if m not in shown}
-            return self.model({**shown, **kept})
+            return self.model.logits({**shown, **kept})
 
         return logits
 

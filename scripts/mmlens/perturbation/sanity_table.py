@@ -48,7 +48,7 @@ def mean_values(records, samples, resamples, seed):
         bounds = [np.nan] * 3
         if len(known):
             of_sample = known["sample_id"].map(clusters)
-            share = keys[KEYS.index("measure")] in SHARES
+            share = part["measure"].iat[0] in SHARES
             bounds = mean_interval(known["value"], of_sample, resamples, seed, share)
         missing = 0 if (part["sample_id"] == WHOLE).all() else len(part) - len(known)
         rows.append((*keys, *bounds, len(known), missing))

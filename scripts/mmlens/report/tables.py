@@ -35,7 +35,7 @@ def cell(value):
     if isinstance(value, float):
         if pd.isna(value):
             return ("", "")
-        # Such a p is that of an approximation, of which no digit counts.
+        # Of so small a p, of an approximation, no digit counts; nothing else comes close to 0.
         return ("< 1e-6" if 0 < value < 1e-6 else f"{value:.4g}", value)
     return (str(value), value)
 

@@ -275,7 +275,8 @@ def explanations(config, stem_models, explained):
     how = place if operators == ["token_drop"] else f" by the operators {listed(operators)}"
     seeds = config["seeds"][: config["explain"]["seeds"]]
     some = len(seeds) < len(config["seeds"])
-    whose = f", by the models of seed {listed(map(str, seeds))}" if some else ""
+    word = "seed" if len(seeds) == 1 else "seeds"
+    whose = f", by the models of {word} {listed(map(str, seeds))}" if some else ""
     return (
         f"Explanations are of the predicted class, on {explained} samples of the split "
         f"{config['explain']['split']}{whose}. Perturbation removes image tokens (patches or "

@@ -10,3 +10,5 @@ from ..registry import Registry
 
 CORRUPTIONS = Registry("corruption", __name__)
 register_corruption = CORRUPTIONS.register
+# Note on a corruption of texts that changes nothing of what a model reads.
+UNREAD = "not applicable: the tokenizer makes the same of the texts at every level"

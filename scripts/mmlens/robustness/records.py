@@ -6,10 +6,9 @@ import torch
 
 from ..training.predict import prediction_table
 from ..training.zero_shot import text_embeddings
-from . import CORRUPTIONS
+from . import CORRUPTIONS, UNREAD
 
 CLEAN = "clean"
-UNREAD = "not applicable: the tokenizer makes the same of the texts at every level"
 COLUMNS = ("sample_id", "corruption", "severity", "level", "logit", "probability", "prediction")
 COLUMNS += ("answers_top5", "similarity", "note")
 

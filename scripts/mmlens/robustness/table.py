@@ -8,7 +8,7 @@ from ..evaluation.statistics import bootstrap_weights, interval, share_interval
 from ..files import seed_from
 from ..metrics import auroc
 from ..table import task_of
-from . import CORRUPTIONS
+from . import CORRUPTIONS, UNREAD
 
 COLUMNS = ("corruption", "modality", "severity", "level", "metric", "value", "low", "high")
 COLUMNS += ("drop", "drop_low", "drop_high", "shuffled", "n", "note")
@@ -39,7 +39,8 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
     Rows of the two SUMMARY metrics, per modality, are the mean over corruptions of the mean error
     over their severities, and that minus the clean error: Hendrycks & Dietterich (2019, section
     4.2) without dividing by another network's errors. Levels that change nothing, such as a kernel
-    of 1, count as they are given.
+    of 1, count as they are given, and so do corruptions that a model does not read (`UNREAD`), with
+    the clean error: the means of all models are over the same.
     """
     rows, errors = [], {}
     clean = None
@@ -63,6 +64,8 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
             rows.append(facts | row | {"shuffled": shuffled})
         if corruption != CLEAN:
             errors.setdefault(corruption, []).append(found["error"][:2])
+    for corruption in noted.loc[noted["note"] == UNREAD, "corruption"]:
+        errors[corruption] = [clean["error"][:2]]
     rows += summary(errors, clean, joined["cluster_id"]) if errors else []
     rows += [
         {"corruption": row.corruption, "modality": modality_of(row.corruption), "note": row.note}
