@@ -1,9 +1,10 @@
 """The report: verdicts follow from intervals, text from data is escaped."""
 
+import numpy as np
 import pandas as pd
 from conftest import ROOT
 
-from mmlens.report.findings import model_findings, verdicts
+from mmlens.report.findings import model_findings, number, verdicts
 from mmlens.report.page import render_html, render_markdown
 from mmlens.report.pairs import best_against_others, pair_findings
 from mmlens.report.tables import Shown, pairs_table, perturbation_table
@@ -97,6 +98,11 @@ def test_without_methods_there_are_no_verdicts():
     found = verdicts(table, pd.DataFrame(columns=columns), comparison(0.6, 0.7))
     assert found.empty
     assert explanation_findings(found) == []
+
+
+def test_a_value_without_an_interval_is_shown_alone():
+    assert number(0.5, 0.25, 0.75) == "0.500 [0.250, 0.750]"
+    assert number(0.5, np.nan, np.nan) == "0.500"
 
 
 def test_model_sentences_follow_from_the_interval():

@@ -1,13 +1,16 @@
 """What the tables say, in sentences that follow from their intervals alone."""
 
+from math import isnan
+
 import pandas as pd
 
 from ..metrics import as_text
 
 
 def number(value, low, high, digits=3):
-    """A value with its interval as text."""
-    return f"{as_text(value, digits)} [{as_text(low, digits)}, {as_text(high, digits)}]"
+    """A value with its interval as text; of one cluster there is no interval."""
+    shown = as_text(value, digits)
+    return shown if isnan(low) else f"{shown} [{as_text(low, digits)}, {as_text(high, digits)}]"
 
 
 ACCURACY = {"answers": "VQA accuracy", "classes": "top-1 accuracy"}
