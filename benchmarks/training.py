@@ -177,7 +177,8 @@ class Case:
         return Batch(*text, image_rows=torch.arange(len(index)), **self.plain_images(images))
 
     def plain_images(self, images):
-        if self.extractor == "pixels":  # regions come from a file in the plain loop too
+        # Regions come from a file in the plain loop too, and who reads words opens no images.
+        if self.extractor == "pixels" or self.data.spec.geometry is self.extractor is None:
             return self.data.image_inputs(images, "cpu")
         if self.extractor is None:
             paths = [self.data.pixels.paths[k] for k in images.tolist()]
