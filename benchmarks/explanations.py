@@ -1,6 +1,6 @@
 """Speed of the published protocol on METER: eight methods and their perturbation tests.
 
-    python benchmarks/explanations.py [--samples 3] [--repeats 3] [--threads 2] [--clock wall]
+    python benchmarks/explanations.py [--samples 8] [--repeats 3] [--threads 2] [--clock wall]
 
 writes benchmarks/results/explanations.json. Of every sample eight methods are computed for the
 predicted answer, and each is tested by removing words and image tokens, most and least relevant
@@ -60,7 +60,7 @@ SIDE, PATCH = 224, 16
 IMAGES = 50  # different ones at most
 ARGUMENTS = {"relevance": {"preset": "published"}, "rollout": {"crosses": False}}
 AT_ONCE = 8  # samples whose tests run together
-SUBSETS = 64  # per forward pass
+SUBSETS = 32  # per forward pass
 BASE = {"image_size": SIDE}
 SMALL = {"hidden_size": 128, "num_heads": 4, "num_top_layer": 3, "image_size": SIDE}
 SMALL |= {"text_hidden_size": 128, "text_num_hidden_layers": 6, "text_num_attention_heads": 4}
@@ -316,7 +316,7 @@ def scale(name, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
