@@ -197,13 +197,51 @@ def test_a_share_of_0_or_1_has_the_exact_interval_of_its_clusters(clusters, shar
 
 
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=60))
-def test_no_share_has_an_interval_without_width(hits):
+def test_a_share_of_hits_and_misses_has_an_interval_with_width(hits):
     names = np.arange(len(hits))
     mean, low, high = mean_interval(hits, names, 200, 0, share=True)
     assert 0 <= low <= mean <= high <= 1
     assert low < high
-    if len(set(hits)) == 2:
-        assert (mean, low, high) == mean_interval(hits, names, 200, 0)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(1, 64), (63, 64), (9, 20), (500, 2000)])
+def test_a_share_of_independent_samples_has_the_exact_interval(hits, trials):
+    exact = binomtest(hits, trials).proportion_ci(method="exact")
+    share = hits / trials
+    error = (share * (1 - share) / trials) ** 0.5
+    found = share_interval(share, np.arange(trials), [share - error, share + error])
+    assert found == pytest.approx(tuple(exact))
+    drawn = share_interval(share, np.repeat(np.arange(trials // 4), 4), [share, share])
+    assert drawn == (share, share)  # all resamples say the same
+
+
+def test_a_share_of_few_clusters_has_an_interval_that_covers():
+    rng, hits = np.random.default_rng(0), 0
+    clusters = np.repeat(np.arange(5), 20)
+    for trial in range(300):
+        values = rng.random(100) < rng.beta(2, 2, 5).repeat(20)
+        _, low, high = mean_interval(values, clusters, 200, trial, share=True)
+        hits += low <= 0.5 <= high
+    assert hits / 300 >= 0.93  # percentiles reach about .85
+
+
+def test_many_hits_and_misses_have_the_interval_of_percentiles():
+    hits = np.random.default_rng(0).random(2000) < 0.3
+    clusters = np.repeat(np.arange(500), 4)
+    exact = mean_interval(hits, clusters, 2000, 0, share=True)
+    assert exact == pytest.approx(mean_interval(hits, clusters, 2000, 0), abs=0.002)
+
+
+def test_intervals_of_rare_hits_cover_where_percentiles_do_not():
+    rng, share, exact, percentiles = np.random.default_rng(0), 0.05, 0, 0
+    clusters = np.repeat(np.arange(40), 2)
+    for trial in range(300):
+        hits = np.repeat(rng.random(40) < share, 2)
+        _, low, high = mean_interval(hits, clusters, 300, trial, share=True)
+        exact += low <= share <= high
+        _, low, high = mean_interval(hits, clusters, 300, trial)
+        percentiles += low <= share <= high
+    assert exact / 300 >= 0.95 > 0.9 > percentiles / 300
 
 
 def test_a_share_of_one_cluster_has_no_interval():

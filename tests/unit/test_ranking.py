@@ -1,6 +1,7 @@
 """Zero-shot and retrieval tables against brute force, with controls at chance."""
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,38 @@ def test_a_control_without_a_hit_holds_chance(samples):
     assert ((found["low"] == 0) & (found["chance"] < found["high"])).all()
 
 
+def test_shuffled_is_the_mean_over_all_orders_of_the_labels(samples):
+    part = samples.head(4)
+    scores = scored(part, 1.0)[0].round()  # some tie
+    orders = [list(order) for order in permutations(range(4))]
+    columns = ["rule", "category", "metric"]
+    found = []
+    for order in orders:
+        dealt = part.assign(**{c: part[c].to_numpy()[order] for c in ("label", "targets")})
+        records = class_records(dealt, scores, False, RANDOM)
+        table = zero_shot_table(records, dealt, NAMES, **STATISTICS)
+        found.append(table[table["metric"] != "similarity"])
+    whole = [table[table["category"] == "all"] for table in found]
+    mean = pd.concat(whole).groupby(columns)["value"].mean()
+    for table in whole:
+        assert table.set_index(columns)["shuffled"].to_dict() == pytest.approx(mean.to_dict())
+    # Of one class, of whose images there are as many in every order.
+    precision = pd.concat(found)
+    precision = precision[precision["metric"] == "average_precision"].groupby("category")
+    for _, rows in precision:
+        assert rows["shuffled"].to_numpy() == pytest.approx(rows["value"].mean())
+
+
+def test_a_network_that_ranks_all_images_alike_gets_what_shuffled_says(samples):
+    scores = np.broadcast_to(np.arange(12.0), (len(samples), 12))
+    records = class_records(samples, scores, False, RANDOM)
+    table = zero_shot_table(records, samples, NAMES, **STATISTICS)
+    table = table[table["category"] == "all"].dropna(subset=["chance"])
+    assert set(table["metric"]) == {"top1", "top5", "map"}
+    assert table["value"].to_numpy() == pytest.approx(table["shuffled"].to_numpy())
+    assert (table["value"] - table["chance"]).abs().max() > 0.02
+
+
 @given(st.integers(1, 8), st.integers(0, 8), st.integers(1, 5))
 def test_chance_is_what_random_orders_give(items, relevant, best):
     relevant = min(relevant, items)
@@ -131,8 +164,10 @@ def test_chance_is_what_random_orders_give(items, relevant, best):
 def test_the_average_precision_of_chance(items, relevant):
     rng = np.random.default_rng(0)
     right = np.arange(items) < relevant
-    found = [average_precision_score(right, rng.random(items)) for _ in range(3000)]
-    assert random_precision(items, relevant) == pytest.approx(np.mean(found), abs=0.03)
+    for ties in (1, 2, items):
+        scores = np.arange(items) // ties
+        found = [average_precision_score(rng.permutation(right), scores) for _ in range(3000)]
+        assert random_precision(relevant, scores) == pytest.approx(np.mean(found), abs=0.03)
 
 
 def retrieved(samples, own, first, control=""):

@@ -11,13 +11,7 @@ from ..metrics import (
     confusion,
     threshold_metrics,
 )
-from .statistics import (
-    bootstrap_weights,
-    centred_interval,
-    hierarchical_weights,
-    interval,
-    share_interval,
-)
+from .statistics import bootstrap_weights, hierarchical_weights, metric_interval
 from .subsets import group_subsets
 
 METRICS = (
@@ -71,7 +65,7 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
         weights = bootstrap_weights(rows["cluster_id"], resamples, seed)
         values, replicates = all_metrics(*columns), all_metrics(*columns, weights)
         counts = confusion(rows["label"].to_numpy(), rows["prediction"].to_numpy())
-        intervals = {m: bounds_of(m, values[m], replicates[m], rows) for m in METRICS}
+        intervals = {m: metric_interval(m, values[m], replicates[m], rows) for m in METRICS}
         subsets[name] = {
             "n": len(rows),
             "positives": int(rows["label"].sum()),
@@ -82,23 +76,6 @@ def evaluate(predictions, samples, *, resamples, seed, split="test"):
             **{count: int(value) for count, value in counts.items()},
         }
     return {"split": split, "threshold": float(chosen["threshold"].iat[0]), "subsets": subsets}
-
-
-def bounds_of(metric, value, replicates, rows):
-    """95% interval (low, high) of a metric from its bootstrap replicates.
-
-    Accuracy and recall are shares of all samples and of those of label 1, with the exact bounds of
-    `share_interval`; precision, 0 by convention where nothing is predicted 1, is taken as it is.
-
-    rows : DataFrame of the samples with label and cluster_id
-    """
-    if metric == "ece":
-        return centred_interval(value, replicates)
-    if metric == "accuracy":
-        return share_interval(value, rows["cluster_id"], replicates)
-    if metric == "recall":
-        return share_interval(value, rows.loc[rows["label"] == 1, "cluster_id"], replicates)
-    return interval(replicates)
 
 
 def with_samples(predictions, samples, split):
@@ -169,7 +146,7 @@ def mean_rows(model, seeds, predictions, samples, resamples, seed):
             # A seed that was not drawn does not count; an undefined metric stays undefined.
             mean = np.where(drawn > 0, per_seed * drawn, 0).sum(1) / drawn.sum(1)
             row[metric] = float(np.mean([v[metric] for v in values]))
-            bounds = bounds_of(metric, row[metric], mean, own)
+            bounds = metric_interval(metric, row[metric], mean, own)
             row[f"{metric}_low"], row[f"{metric}_high"] = bounds
         rows.append(row)
     return rows

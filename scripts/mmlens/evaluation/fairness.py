@@ -9,7 +9,7 @@ from ..table import group_columns
 from .classification import with_samples
 from .delong import delong_interval
 from .gaps import KEYS, gap
-from .statistics import bootstrap_weights, interval, share_interval
+from .statistics import bootstrap_weights, interval, metric_interval
 
 COLUMNS = ("column", "group", "metric", "value", "low", "high", "n", "positives", "note")
 CHANCE = ("shuffled", "shuffled_low", "shuffled_high", "p_shuffled")
@@ -79,7 +79,7 @@ def assess_groups(predictions, samples, right=None, *, min_size, resamples, seed
             else:
                 compared.append(k)
             found = {
-                name: (values[name][k], *bounds_of(name, values[name][k], drawn[:, k], own))
+                name: (values[name][k], *metric_interval(name, values[name][k], drawn[:, k], own))
                 for name, drawn in replicates.items()
             }
             found |= bias_areas(chosen, value_of == group) if two_labels else {}
@@ -139,15 +139,6 @@ def metrics_of(own, weights, min_size, two_labels):
         }
     found = {name: np.atleast_1d(value) for name, value in found.items()}
     return {name: value[0] if single else value for name, value in found.items()}
-
-
-def bounds_of(metric, value, replicates, own):
-    """95% interval (low, high) of a metric of the samples `own`; of all but AUROC a share's."""
-    if metric == "auroc":
-        return interval(replicates)
-    label = {"true_positive_rate": 1, "false_positive_rate": 0}.get(metric)
-    of_whom = own if label is None else own[own["label"] == label]
-    return share_interval(value, of_whom["cluster_id"], replicates)
 
 
 def bias_areas(chosen, inside):

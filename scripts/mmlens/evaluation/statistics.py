@@ -3,8 +3,20 @@
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import betaincinv, stdtrit
 
 from ..files import seed_from
+
+# Metrics that are shares: of all samples (None), or of those of a label.
+SHARES = {
+    "accuracy": None,
+    "error": None,
+    "mean_corruption_error": None,
+    "selection_rate": None,
+    "recall": 1,
+    "true_positive_rate": 1,
+    "false_positive_rate": 0,
+}
 
 
 def bootstrap_weights(clusters, resamples, seed):
@@ -62,48 +74,73 @@ def centred_interval(value, replicates, least=0):
 
 
 def share_interval(share, clusters, replicates):
-    """`interval` of a share, or of a mean of values in [0, 1], with `exact_bounds`.
+    """95% interval (low, high) of a share of samples, or of a mean of values in [0, 1].
 
-    clusters : (n,) of the samples that it is the share of; replicates : (R,) of the bootstrap
+    The bounds of Clopper & Pearson (1934) for as many trials as independent samples would need for
+    the variance of the bootstrap, share (1 - share) / variance, times Korn & Graubard's (1998)
+    factor for few clusters, which is 1 where every cluster holds one sample. Percentiles agree
+    where there are many hits and misses, and are too short where there are few.
+
+    At 0 and 1 the bootstrap has no variance, and nothing tells how alike the samples of a cluster
+    are: the trials are then the clusters, and the bounds [0, 1 - .025^(1/n)] or [.025^(1/n), 1].
+    Where all clusters have one other share, the bounds are that share. NaN for fewer than two
+    clusters, and for an unknown share.
+
+    share : float or (M,); clusters : (n,) of the samples that it is the share of
+    replicates : (R,) or (R, M) of the bootstrap, of which NaN are ignored
     """
-    return tuple(float(bound) for bound in exact_bounds(share, *interval(replicates), clusters))
-
-
-def exact_bounds(share, low, high, clusters):
-    """Bounds (low, high) of the bootstrap, exact where the share is 0 or 1.
-
-    There all samples agree, and so do all resamples, however few clusters there are. The interval
-    is the two-sided 95% one of Clopper & Pearson (1934) of as many trials as clusters,
-    [0, 1 - .025^(1/n)] or [.025^(1/n), 1]; of values between 0 and 1 it is conservative. NaN for
-    fewer than two clusters.
-
-    share, low, high : floats or (M,), of shares or of means of values in [0, 1]
-    clusters : (n,) as in `share_interval`
-    """
+    share = np.asarray(share, float)
     count = len(np.unique(np.asarray(clusters, dtype=str)))
-    if count < 2:
-        unknown = np.multiply(share, np.nan)
+    known = ~np.isnan(share)
+    if count < 2 or not known.any():
+        unknown = np.full(share.shape, np.nan)[()]
         return unknown, unknown
-    edge = 0.025 ** (1 / count)
+    # Means of ones may differ from 1 by rounding.
+    share = np.where(np.isclose(share, share.round(), rtol=0, atol=1e-12), share.round(), share)
+    variance = np.nanvar(np.where(known, replicates, 0), axis=0)
+    alike = (variance < 1e-20) & (share > 0) & (share < 1)
+    few = (stdtrit(len(clusters) - 1, 0.975) / stdtrit(count - 1, 0.975)) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        trials = share * (1 - share) / variance * few
+    trials = np.where((share == 0) | (share == 1), count, trials)
+    hits, misses = share * trials, (1 - share) * trials
+    low = np.where(share == 0, 0, betaincinv(hits, misses + 1, 0.025))
+    high = np.where(share == 1, 1, betaincinv(hits + 1, misses, 0.975))
     # [()] makes of an array without dimensions the number that it holds.
-    low = np.where(np.equal(share, 1), edge, low)[()]
-    high = np.where(np.equal(share, 0), 1 - edge, high)[()]
-    return low, high
+    return tuple(np.where(alike, share, bound)[()] for bound in (low, high))
+
+
+def metric_interval(metric, value, replicates, rows):
+    """95% interval (low, high) of a metric of the samples `rows`, from its bootstrap replicates.
+
+    Of SHARES by `share_interval`, of the calibration error by `centred_interval`, else `interval`.
+    Precision is no share of fixed samples, and 0 by convention where nothing is predicted 1.
+
+    rows : DataFrame with cluster_id, and label for the shares of the samples of one label
+    """
+    if metric == "ece":
+        return centred_interval(value, replicates)
+    if metric not in SHARES:
+        return interval(replicates)
+    label = SHARES[metric]
+    of_whom = rows if label is None else rows[rows["label"] == label]
+    return share_interval(value, of_whom["cluster_id"], replicates)
 
 
 def mean_interval(values, clusters, resamples, seed, share=False):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
     values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
-    share : of values in [0, 1], whose interval has the `exact_bounds` of a share.
+    share : of values in [0, 1], whose interval is the `share_interval`
     low and high are NaN for fewer than two clusters.
     """
     values = np.asarray(values, float)
     weights = bootstrap_weights(clusters, resamples, seed)
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
     mean = values.mean(0)
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return mean, *(exact_bounds(mean, low, high, clusters) if share else (low, high))
+    if share:
+        return mean, *share_interval(mean, clusters, means)
+    return mean, *np.percentile(means, [2.5, 97.5], axis=0)
 
 
 def hierarchical_weights(clusters, seeds, resamples, seed):

@@ -45,7 +45,8 @@ def robustness_curves(table):
         axis.set_title(label(name))
     for axis in axes[::4]:
         axis.set_ylabel(metric.upper() if metric == "auroc" else metric)
-    lowest, highest = known["low"].min(), known["high"].max()
+    ends = known[["low", "value", "high"]]  # of one cluster there are no bounds
+    lowest, highest = ends.min().min(), ends.max().max()
     by_name = {}
     for axis in axes:
         # One scale for all, so that steep means much.

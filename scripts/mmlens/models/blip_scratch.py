@@ -3,8 +3,9 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, ScratchModel, self_edge, single
+from .base import Edge, single
 from .layers import Block
+from .scratch import ScratchModel, self_edge
 
 
 @register_model("blip_scratch", modalities=("text", "image"), stem=True)

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import register_model
-from .base import ScratchModel, self_edge, single
+from .base import single
 from .layers import Block
+from .scratch import ScratchModel, self_edge
 
 
 @register_model("clip_scratch", modalities=("text", "image"), stem=True, contrastive=True)

@@ -3,8 +3,9 @@
 from torch import nn
 
 from . import register_model
-from .base import ScratchModel, self_edge, single
+from .base import single
 from .layers import Block
+from .scratch import ScratchModel, self_edge
 
 
 class Unimodal(ScratchModel):

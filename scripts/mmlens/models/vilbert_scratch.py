@@ -3,8 +3,9 @@
 from torch import nn
 
 from . import register_model
-from .base import Edge, Parallel, ScratchModel, self_edge, single
+from .base import Edge, Parallel, single
 from .layers import Block, CoAttention
+from .scratch import ScratchModel, self_edge
 
 
 @register_model("vilbert_scratch", modalities=("text", "image"), stem=True)

@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from . import register_model
-from .base import ScratchModel, SingleStream, self_edge, single
+from .base import SingleStream, single
 from .layers import Block
+from .scratch import ScratchModel, self_edge
 
 
 @register_model("vilt_scratch", modalities=("text", "image"), stem=True)

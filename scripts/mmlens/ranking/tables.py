@@ -15,7 +15,8 @@ from ..files import seed_from
 from ..metrics import average_precision
 from . import RANDOM, SHUFFLED
 
-ZERO_SHOT = ("control", "rule", "category", "metric", "value", "low", "high", "chance", "n")
+ZERO_SHOT = ("control", "rule", "category", "metric", "value", "low", "high", "chance", "shuffled")
+ZERO_SHOT += ("n",)
 RETRIEVAL = ("control", "direction", "metric", "value", "low", "high", "chance", "n", "ranked")
 RETRIEVAL += ("ranked_by",)
 RULES = ("largest", "any")
@@ -42,7 +43,10 @@ def zero_shot_table(records, samples, names, *, resamples, seed):
     DataFrame: ZERO_SHOT; category "all" with top1, top5, map and similarity (of an image with the
     prompt of its class), and each class with top1 and average precision. control "" is the model,
     "shuffled_labels" the same against the labels of other images, "random_weights" the network with
-    its parameters in random order. chance is the expected value of a random ranking.
+    its parameters in random order. chance is the expected value of a random ranking, shuffled that
+    of the control's own rankings when labels are dealt anew to the images: a network that ranks all
+    images alike gets the frequency of its classes, and not chance. A class whose images are of one
+    cluster has no interval.
     """
     records = records[records["kind"] == "classes"]
     tables = []
@@ -77,28 +81,32 @@ def classified(joined, scores, names, resamples, seed):
     best = np.lexsort((np.broadcast_to(tie, scores.shape), -scores), axis=-1)
     rows = []
 
-    def add(category, rule, metric, values, chance, of_whom=None):
+    def add(rule, metric, values, chance, shuffled, of_whom=None):
         mean, low, high = mean_with_interval(values, weights, of_whom)
-        row = {"category": category, "rule": rule, "metric": metric, "value": mean}
-        rows.append(row | {"low": low, "high": high, "chance": chance, "n": len(values)})
+        row = {"category": "all", "rule": rule, "metric": metric, "value": mean, "low": low}
+        rows.append(row | {"high": high, "chance": chance, "shuffled": shuffled, "n": len(values)})
 
     for rule, right in zip(RULES, (largest, present), strict=True):
         count = right.sum(1)
         for k in BEST:
             hit = np.take_along_axis(right, best[:, :k], 1).any(1)
             chance = np.mean(1 - missed(len(names), count, k))
-            add("all", rule, f"top{k}", hit, chance, clusters)
+            add(rule, f"top{k}", hit, chance, dealt_anew(best[:, :k], right), clusters)
     similarity = joined["similarity"].to_numpy(float)
     if not np.isnan(similarity).all():
-        add("all", "", "similarity", similarity, np.nan)
+        add("", "similarity", similarity, np.nan, np.nan)
     known = np.flatnonzero(present.any(0))
     of_class = [(present[:, k], scores[:, k]) for k in known]
     precision = np.array([average_precision(*columns) for columns in of_class])
     drawn = np.array([average_precision(*columns, weights) for columns in of_class])
-    chance = [random_precision(len(joined), right.sum()) for right, _ in of_class]
+    without_ties = np.arange(len(joined))
+    chance = [random_precision(right.sum(), without_ties) for right, _ in of_class]
+    dealt = [random_precision(right.sum(), values) for right, values in of_class]
     row = {"category": "all", "rule": "any", "metric": "map", "value": precision.mean()}
-    row["low"], row["high"] = centred_interval(precision.mean(), np.nanmean(drawn, 0))
-    rows.append(row | {"chance": np.mean(chance), "n": len(joined)})
+    row["low"], row["high"] = np.nan, np.nan
+    if len(set(clusters)) > 1:
+        row["low"], row["high"] = centred_interval(precision.mean(), np.nanmean(drawn, 0))
+    rows.append(row | {"chance": np.mean(chance), "shuffled": np.mean(dealt), "n": len(joined)})
     for place, k in enumerate(known):
         own = joined["label"].to_numpy() == k
         if own.any():
@@ -106,12 +114,22 @@ def classified(joined, scores, names, resamples, seed):
             mean, low, high = mean_with_interval(hit, weights[:, own], clusters[own])
             row = {"category": names[k], "rule": "largest", "metric": "top1", "value": mean}
             row |= {"low": low, "high": high, "chance": 1 / len(names), "n": int(own.sum())}
-            rows.append(row)
+            rows.append(row | {"shuffled": (best[:, 0] == k).mean()})
         row = {"category": names[k], "rule": "any", "metric": "average_precision"}
-        row |= {"value": precision[place], "chance": chance[place]}
-        row["low"], row["high"] = centred_interval(precision[place], drawn[place])
+        row |= {"value": precision[place], "chance": chance[place], "shuffled": dealt[place]}
+        row["low"], row["high"] = np.nan, np.nan
+        if len(set(clusters[present[:, k]])) > 1:
+            row["low"], row["high"] = centred_interval(precision[place], drawn[place])
         rows.append(row | {"n": int(present[:, k].sum())})
     return pd.DataFrame(rows)
+
+
+def dealt_anew(best, right):
+    """Share of all N^2 pairs of a ranking and an image in which a best class is a right one.
+
+    best : long (N, K), classes of every ranking; right : bool (N, C), of every image
+    """
+    return np.mean([right[:, classes].any(1).mean() for classes in best])
 
 
 def mean_with_interval(values, weights, clusters=None):
@@ -127,11 +145,15 @@ def mean_with_interval(values, weights, clusters=None):
     return mean, *(interval(drawn) if clusters is None else share_interval(mean, clusters, drawn))
 
 
-def random_precision(items, relevant):
-    """Expected average precision of a random order of `items` (Bestgen 2015, eq. 2)."""
-    harmonic = (1 / np.arange(1, items + 1)).sum() / items
+def random_precision(relevant, scores):
+    """Expected average precision of `scores` (N,) if `relevant` of the items are drawn at random.
+
+    Bestgen (2015, eq. 2), with items of one score ranked as one, as `average_precision` does.
+    """
+    _, sizes = np.unique(-np.asarray(scores, float), return_counts=True)
+    ranked, items = np.cumsum(sizes), sizes.sum()
     others = (relevant - 1) / (items - 1) if items > 1 else 0.0
-    return others * (1 - harmonic) + harmonic
+    return (sizes / ranked * (1 + (ranked - 1) * others)).sum() / items
 
 
 def missed(items, relevant, best):

@@ -1,5 +1,7 @@
 """The model card of an exported checkpoint."""
 
+from math import isnan
+
 from .. import __version__
 
 TRAINING = ("epochs", "updates", "batch_size", "accumulate", "lr", "optimizer", "select")
@@ -91,13 +93,14 @@ def results(config, metrics):
     """Lines on the metrics of all samples of the split, with their intervals."""
     subset = metrics["subsets"]["all"]
     lines = [
-        f"Split {metrics['split']}, {subset['n']} samples; 95% cluster-bootstrap intervals.",
+        f"Split {metrics['split']}, {subset['n']} samples; 95% intervals over clusters.",
         *("", "| metric | value | interval |", "| --- | --- | --- |"),
     ]
     for metric, found in subset.items():
         if isinstance(found, dict):
-            numbers = [f"{found[key]:.4g}" for key in ("value", "low", "high")]
-            lines.append(f"| {metric} | {numbers[0]} | {numbers[1]} to {numbers[2]} |")
+            value, low, high = (found[key] for key in ("value", "low", "high"))
+            known = "" if isnan(low) else f"{low:.4g} to {high:.4g}"
+            lines.append(f"| {metric} | {value:.4g} | {known} |")
     if config["threshold"] is not None:
         lines += ["", f"Label 1 is said from probability {config['threshold']:.4g} on."]
     return lines

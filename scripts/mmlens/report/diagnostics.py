@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .findings import number
+from .findings import number_cell
 
 NOTHING = ("", "")
 
@@ -49,7 +49,5 @@ def layer_table(table, keys):
 
 
 def cell(row):
-    """(text with interval, value) of a row with value, low and high, if it has them."""
-    if pd.isna(row.value):
-        return NOTHING
-    return number(row.value, row.low, row.high, 2), row.value
+    """`number_cell` of a row with value, low and high."""
+    return number_cell(row.value, row.low, row.high, 2)

@@ -3,17 +3,16 @@
 import pandas as pd
 
 from ..evaluation.gaps import real_gaps
-from .findings import number
+from ..ranking import RANDOM
+from .findings import number, number_cell
 
 MODEL = ["model", "seed"]
 
 
 def interval_cell(row, name="value", digits=3):
-    """(text with interval, value) of a row with name, low and high."""
+    """`number_cell` of a row with name, low and high."""
     low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    if pd.isna(row[name]):
-        return ("", "")
-    return number(row[name], row[low], row[high], digits), row[name]
+    return number_cell(row[name], row[low], row[high], digits)
 
 
 def pairs_of_models(pairs):
@@ -105,7 +104,7 @@ def retrieval_summary(table):
 
 
 def by_metric(table, keys):
-    """Values with intervals, and chance in a column of its own where there is one."""
+    """Values with intervals; of the first metric also chance, and what shuffled labels give."""
     metrics = list(dict.fromkeys(table["metric"]))
     rows = []
     for names, part in table.groupby(keys, sort=False):
@@ -114,6 +113,8 @@ def by_metric(table, keys):
             row[found["metric"]] = interval_cell(found)
             if pd.notna(found["chance"]) and found["metric"] == part["metric"].iat[0]:
                 row[f"chance of {found['metric']}"] = found["chance"]
+                if "shuffled" in found:
+                    row[f"{found['metric']} shuffled"] = found["shuffled"]
         rows.append(row | {"n": int(part["n"].max())})
     frame = pd.DataFrame(rows)
     return frame[[name for name in frame if name != "n"] + ["n"]]
@@ -234,6 +235,7 @@ def zero_shot_findings(table):
         f"{model} ({rows['weights'].iat[0]}), seed {seed}: zero-shot top-1 "
         + ", ".join(
             f"{row.control.replace('_', ' ')} {number(row.value, row.low, row.high)}"
+            + (f" ({row.shuffled:.3f} with shuffled labels)" if row.control == RANDOM else "")
             for row in rows.itertuples()
         )
         + f"; chance {rows['chance'].iat[0]:.3f}."

@@ -7,6 +7,11 @@ import pandas as pd
 from ..metrics import as_text
 
 
+def number_cell(value, low, high, digits=3):
+    """(`number`, value) for a cell of a table that sorts by value; empty without a value."""
+    return ("", "") if isnan(value) else (number(value, low, high, digits), value)
+
+
 def number(value, low, high, digits=3):
     """A value with its interval as text; of one cluster there is no interval."""
     shown = as_text(value, digits)

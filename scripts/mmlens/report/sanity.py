@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .tables import with_interval
+from .findings import number_cell
 
 # Column: check and measure. Of the cascade its end counts, where every block is random.
 CHECKS = {
@@ -54,8 +54,7 @@ def pick(rows, check, measure):
 
 
 def cell(found):
-    """Value with interval of a frame of one row, empty without one or without a value."""
-    if found.empty or found["value"].isna().all():
+    """`number_cell` of a frame of one row, empty without one."""
+    if found.empty:
         return ("", "")
-    named = found.rename(columns={"low": "value_low", "high": "value_high"})
-    return with_interval(named, "value", 2)[0]
+    return number_cell(*found[["value", "low", "high"]].iloc[0], digits=2)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .findings import headline, number
+from .findings import headline, number_cell
 
 SHOWN_METRICS = ("auroc", "average_precision", "accuracy", "accuracy_top5")
 SHOWN_METRICS += ("f1", "f1_macro", "brier", "ece")
@@ -41,9 +41,9 @@ def cell(value):
 
 
 def with_interval(frame, name, digits=3):
-    """Column of (text with interval, value) from name, name_low and name_high."""
+    """Column of `number_cell` from name, name_low and name_high."""
     triples = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return [(number(*triple, digits), triple[0]) for triple in triples]
+    return [number_cell(*triple, digits) for triple in triples]
 
 
 def comparison_table(comparison):

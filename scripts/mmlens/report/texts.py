@@ -4,7 +4,7 @@ NOTES = {
     "comparison": (
         "Models",
         "Test split; for two labels the threshold was chosen on validation. Brackets: 95% "
-        "cluster-bootstrap intervals over whole quads (images where there are no quads).",
+        "intervals over whole quads (images where there are no quads).",
         "comparison.csv",
     ),
     "model_pairs": (
@@ -25,8 +25,9 @@ NOTES = {
         "Test images by the names of the classes. Rule largest: only the class of the largest "
         "object is right; rule any: each class that the image shows is. map: mean over classes of "
         "the average precision; similarity: of an image with the prompt of its class. Controls: "
-        "labels of other images, and the network with its weights in random order. Single classes "
-        "are in the file.",
+        "labels of other images, and the network with its weights in random order. Shuffled: what "
+        "the same rankings get in the mean over all orders of the labels, which a control should "
+        "hold. Single classes are in the file.",
         "zero_shot.csv",
     ),
     "retrieval": (

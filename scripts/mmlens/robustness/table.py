@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.answers import per_sample
-from ..evaluation.statistics import bootstrap_weights, interval, share_interval
+from ..evaluation.statistics import bootstrap_weights, interval, metric_interval
 from ..files import seed_from
 from ..metrics import auroc
 from ..table import task_of
@@ -13,7 +13,6 @@ from . import CORRUPTIONS, UNREAD
 COLUMNS = ("corruption", "modality", "severity", "level", "metric", "value", "low", "high")
 COLUMNS += ("drop", "drop_low", "drop_high", "shuffled", "n", "note")
 SUMMARY = ("mean_corruption_error", "relative_corruption_error")
-SHARES = ("accuracy", "error", SUMMARY[0])  # of values in [0, 1] per sample
 CLEAN = "clean"
 DEALT = ("label_name", "targets", "answers")  # what tells the right answer or class
 
@@ -58,7 +57,7 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
         facts = {"corruption": corruption, "severity": severity, "level": own["level"].iat[0]}
         facts |= {"modality": modality_of(corruption), "n": len(joined), "note": ""}
         for metric, (value, drawn, shuffled) in found.items():
-            low, high = bounds_of(metric, value, drawn, joined["cluster_id"])
+            low, high = metric_interval(metric, value, drawn, joined)
             row = {"metric": metric, "value": value, "low": low, "high": high}
             row |= drop_of(metric, clean[metric], (value, drawn))
             rows.append(facts | row | {"shuffled": shuffled})
@@ -66,19 +65,12 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
             errors.setdefault(corruption, []).append(found["error"][:2])
     for corruption in noted.loc[noted["note"] == UNREAD, "corruption"]:
         errors[corruption] = [clean["error"][:2]]
-    rows += summary(errors, clean, joined["cluster_id"]) if errors else []
+    rows += summary(errors, clean, joined) if errors else []
     rows += [
         {"corruption": row.corruption, "modality": modality_of(row.corruption), "note": row.note}
         for row in noted.itertuples()
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def bounds_of(metric, value, replicates, clusters):
-    """95% interval (low, high) of a metric; of a share by `share_interval`."""
-    if metric in SHARES:
-        return share_interval(value, clusters, replicates)
-    return interval(replicates)
 
 
 def drop_of(metric, clean, corrupted):
@@ -137,10 +129,11 @@ def measured(joined, weights):
     return found
 
 
-def summary(errors, clean, clusters):
+def summary(errors, clean, samples):
     """Rows of the SUMMARY metrics.
 
-    errors : {corruption: [(error, (R,))] of its severities}; clusters : (N,) of the samples
+    errors : {corruption: [(error, (R,))] of its severities}
+    samples : DataFrame of the N samples
     """
     rows = []
     for modality in dict.fromkeys(map(modality_of, errors)):
@@ -154,7 +147,7 @@ def summary(errors, clean, clusters):
             (SUMMARY[0], value, drawn),
             (SUMMARY[1], value - clean["error"][0], drawn - clean["error"][1]),
         ):
-            low, high = bounds_of(metric, own, replicates, clusters)
+            low, high = metric_interval(metric, own, replicates, samples)
             row = {"corruption": "all", "modality": modality, "metric": metric, "value": own}
-            rows.append(row | {"low": low, "high": high, "n": len(clusters), "note": ""})
+            rows.append(row | {"low": low, "high": high, "n": len(samples), "note": ""})
     return rows
