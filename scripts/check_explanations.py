@@ -41,15 +41,20 @@ with torch_device(params.device, params.torch_threads) as device:
         )
 
     frames = [check_maps(model, data, predicted, explained, checks, device)]
-    with torch.no_grad():
-        tokens = model.embed(data.batch(torch.arange(len(data)), device))
+
+    def embedded(rows):
+        with torch.no_grad():
+            return model.embed(data.batch(rows, device))
+
     if "modality_share" in checks["checks"]:
-        target, rows = predicted.to(device), params.batch_size
-        frames.append(modality_share(model, tokens, chosen["sample_id"], target, rows))
+        shares = []
+        for rows in torch.arange(len(data)).split(params.batch_size):
+            ids, target = chosen["sample_id"].iloc[rows.numpy()], predicted[rows].to(device)
+            shares.append(modality_share(model, embedded(rows), ids, target, len(rows)))
+        frames.append(pd.concat(shares).drop_duplicates())  # what does not apply says so once
     if "emap" in checks["checks"]:
         few = choose_rows(chosen, settings["split"], checks["emap_samples"])
         kept = chosen["sample_id"].isin(few["sample_id"]).to_numpy()
-        index = torch.tensor(kept, device=device).nonzero()[:, 0]
-        part = {modality: found.rows(index) for modality, found in tokens.items()}
-        frames.append(emap(model, part, chosen[kept], answers, params.batch_size))
+        tokens = embedded(torch.from_numpy(kept).nonzero()[:, 0])
+        frames.append(emap(model, tokens, chosen[kept], answers, params.batch_size))
 write_parquet(snakemake.output[0], pd.concat(frames, ignore_index=True))

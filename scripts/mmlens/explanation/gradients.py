@@ -43,6 +43,7 @@ def patch_means(places, grid, content):
 def attention_grad_cam(capture):
     """Grad-CAM on the heads of the last attention map (Chefer et al. 2021, baselines).
 
+    That of the image is the text's cross-attention, where there is one, that of the text its own.
     Head weights are the mean gradient over valid queries and keys only, so that padding does
     not change the map. Returns {modality: (B, N)}.
     """

@@ -99,9 +99,9 @@ def readout_map(capture, modality, prefer_cross=False):
 def readout_maps(capture, modality, prefer_cross=False):
     """The attention maps from the stream of a readout token to `modality`, and that token's row.
 
-    A stream that has a readout token of its own is read by its self-attention (with
-    `prefer_cross`, by the cross-attention of another readout stream, where there is one);
-    other streams by the cross-attention of a readout stream.
+    A stream that has a readout token of its own is read by its self-attention, other streams by the
+    cross-attention of a readout stream. With `prefer_cross` the image is read by the text's
+    cross-attention wherever there is one, as in the published code of METER.
 
     Raises
     ------

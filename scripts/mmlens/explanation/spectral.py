@@ -137,7 +137,7 @@ def fiedler(features, content):
     x = F.normalize(torch.where(shown[..., None], features, 0).double(), dim=-1)
     similarity = (x @ x.mT).relu()
     degree = similarity.sum(-1)
-    # A token like no other, such as one of zeros, stands apart with an eigenvalue of 1.
+    # A token of zeros has no neighbour, not even itself: it stands apart with an eigenvalue of 1.
     scale = torch.where(degree > 0, degree, 1).rsqrt()
     laplacian = torch.diag_embed(torch.where(shown, 1.0, 1.0 + ABOVE))
     laplacian = laplacian - scale[:, :, None] * similarity * scale[:, None, :]

@@ -84,7 +84,7 @@ SIMILARITY = {
 
 
 def check_maps(model, data, predicted, explained, settings, device):
-    """All checks of maps that `settings` asks for.
+    """All checks of maps that `settings` asks for, among other checks.
 
     Parameters
     ----------
@@ -102,9 +102,6 @@ def check_maps(model, data, predicted, explained, settings, device):
     if not methods:
         return records([])
     before = explained(data, predicted, methods)
-    if before.empty:
-        why = "none of the methods applies to the model"
-        return pd.concat([not_applicable(name, why) for name in settings["checks"]])
     again = partial(explained, data, predicted, methods)
     checks = {
         "randomisation": lambda: randomisation(model, data, before, again, settings, device),
@@ -113,7 +110,12 @@ def check_maps(model, data, predicted, explained, settings, device):
         ),
         "stability": lambda: stability(model, data, predicted, before, explained, settings),
     }
-    frames = [make() for name, make in checks.items() if name in settings["checks"]]
+    asked = {name: make for name, make in checks.items() if name in settings["checks"]}
+    if before.empty:
+        why = "none of the methods applies to the model"
+        frames = [not_applicable(name, why) for name in asked]
+    else:
+        frames = [make() for make in asked.values()]
     return pd.concat(frames, ignore_index=True) if frames else records([])
 
 
