@@ -77,8 +77,8 @@ def share_interval(share, clusters, replicates):
     """95% interval (low, high) of a share of samples, or of a mean of values in [0, 1].
 
     The bounds of Clopper & Pearson (1934) for as many trials as independent samples would need for
-    the variance of the bootstrap, share (1 - share) / variance, times Korn & Graubard's (1998)
-    factor for few clusters, which is 1 where every cluster holds one sample. Percentiles agree
+    the variance of the bootstrap, share (1 - share) / variance, times a factor for few clusters
+    (Korn & Graubard 1998), which is 1 where every cluster holds one sample. Percentiles agree
     where there are many hits and misses, and are too short where there are few.
 
     At 0 and 1 the bootstrap has no variance, and nothing tells how alike the samples of a cluster
@@ -99,7 +99,9 @@ def share_interval(share, clusters, replicates):
     share = np.where(np.isclose(share, share.round(), rtol=0, atol=1e-12), share.round(), share)
     variance = np.nanvar(np.where(known, replicates, 0), axis=0)
     alike = (variance < 1e-20) & (share > 0) & (share < 1)
+    # The quantile, and the bootstrap's variance, which is (n - 1) / n of the unbiased one.
     few = (stdtrit(len(clusters) - 1, 0.975) / stdtrit(count - 1, 0.975)) ** 2
+    few *= (1 - 1 / count) / (1 - 1 / len(clusters))
     with np.errstate(divide="ignore", invalid="ignore"):
         trials = share * (1 - share) / variance * few
     trials = np.where((share == 0) | (share == 1), count, trials)
