@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from mmlens.explanation import METHODS
 from mmlens.explanation.capture import AttentionMap, capture
 from mmlens.explanation.spectral import GAP, fiedler
-from mmlens.models import get_model
+from mmlens.models import MODELS
 from mmlens.models.base import Tokens
 from mmlens.models.inputs import Batch
 from mmlens.perturbation import engine
@@ -76,7 +76,7 @@ def model(tmp_path_factory):
     (folder / "answers.json").write_text(json.dumps([str(k) for k in range(ANSWERS)]))
     options = {"outputs": ANSWERS, "sizes": sizes, "answers": folder / "answers.json"}
     options["image_tokens"] = "encoded"  # the published code explains what the tower gives
-    return get_model("meter")(120, 16, weights=folder / "w.safetensors", **options).double().eval()
+    return MODELS.get("meter")(120, 16, weights=folder / "w.safetensors", **options).double().eval()
 
 
 @pytest.fixture(scope="module")

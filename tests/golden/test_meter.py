@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmlens.explanation.capture import capture, recorded
-from mmlens.models import get_model, meter_network
+from mmlens.models import MODELS, meter_network
 from mmlens.models.inputs import Batch
 from mmlens.models.layers import DotProductAttention
 from mmlens.models.meter_config import MeterConfig
@@ -246,7 +246,7 @@ def test_attention_maps_and_their_gradients_are_those_of_the_published_code(tmp_
     names = tmp_path / "answers.json"
     names.write_text(json.dumps([str(k) for k in range(40)]))
     options = {"outputs": 40, "sizes": sizes, "answers": names}
-    model = get_model("meter")(120, 8, weights=tmp_path / "w.safetensors", **options)
+    model = MODELS.get("meter")(120, 8, weights=tmp_path / "w.safetensors", **options)
     golden = np.load(MAPS / "explain_small.npz")
     samples = [f"s{k}" for k in range(4)]
     ids, pixels, target, logits = (

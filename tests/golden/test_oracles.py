@@ -20,14 +20,14 @@ from make_oracles import CLASSES, FILE, FINAL, LAYERS, SAVERS, SIDES, WORDS, wei
 from mmlens.datasets.truth import coverage
 from mmlens.explanation import METHODS
 from mmlens.explanation.capture import capture
-from mmlens.models import get_model
+from mmlens.models import MODELS
 from mmlens.models.inputs import Batch
 from mmlens.perturbation.localisation import mass, pointing, rank, score_maps
 
 torch.set_num_threads(1)
 
 METRICS = {"pointing": pointing, "mass": mass, "rank": rank}
-MODELS = {"vit": ("image", {}), "resnet": ("image", {}), "blip": ("blip", {"head": "matching"})}
+ENTRIES = {"vit": ("image", {}), "resnet": ("image", {}), "blip": ("blip", {"head": "matching"})}
 # The attention that mmlens reads in the stock ViT takes its softmax in single precision; the stock
 # class, as pytorch-grad-cam ran it, does not.
 TOLERANCE = {"vit": 1e-7}
@@ -57,8 +57,8 @@ def models(oracles, tmp_path_factory):
         for tensor, values in zip(own, stored.split([t.numel() for t in own]), strict=True):
             tensor.copy_(values.view_as(tensor))
         network.save_pretrained(folder)
-        entry, options = MODELS[name]
-        model = get_model(entry)(30, 16, weights=str(folder), **options)
+        entry, options = ENTRIES[name]
+        model = MODELS.get(entry)(30, 16, weights=str(folder), **options)
         built[name] = model.double().eval()
     return built
 

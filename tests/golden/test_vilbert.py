@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmlens.explanation.capture import recorded
-from mmlens.features.boxes import vilbert_boxes
+from mmlens.features.boxes import lxmert_boxes
 from mmlens.models import vilbert_network
 from mmlens.models.layers import DotProductAttention
 from mmlens.models.vilbert_config import VilbertConfig
@@ -85,11 +85,13 @@ def networks(files, settings):
 
 def regions_of(inputs, global_region):
     """Features, places and valid of the region stream, from boxes in pixels."""
-    places = [
-        vilbert_boxes(boxes.numpy(), *size)
+    boxes = [
+        lxmert_boxes(boxes.numpy(), *size)
         for boxes, size in zip(inputs["region_boxes"], inputs["image_wh"].tolist(), strict=True)
     ]
-    features, places = inputs["region_features"], torch.from_numpy(np.stack(places))
+    boxes = torch.from_numpy(np.stack(boxes))
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1, keepdim=True)
+    features, places = inputs["region_features"], torch.cat([boxes, area], -1)
     valid = torch.arange(features.shape[1]) < inputs["num_boxes"][:, None]
     return (
         with_global_region(features, places, valid) if global_region else (features, places, valid)

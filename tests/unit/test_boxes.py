@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlens.features.boxes import lxmert_boxes, patch_boxes, vilbert_boxes
+from mmlens.features.boxes import lxmert_boxes, patch_boxes
 
 
 @st.composite
@@ -24,25 +24,20 @@ def images(draw):
 @given(images())
 def test_codes_are_shares_of_the_image(image):
     boxes, width, height = image
-    four, five = lxmert_boxes(*image), vilbert_boxes(*image)
-    assert four.shape == (len(boxes), 4)
-    assert five.shape == (len(boxes), 5)
-    assert four.dtype == five.dtype == np.float32
-    assert np.array_equal(four, five[:, :4])
-    assert (five >= 0).all()
-    assert (five <= 1).all()
-    assert (four[:, :2] <= four[:, 2:]).all()
-    assert np.allclose(four * [width, height, width, height], boxes, atol=1e-3)
-    area = (four[:, 2] - four[:, 0]).astype(float) * (four[:, 3] - four[:, 1])
-    assert np.allclose(five[:, 4], area, atol=1e-6)
+    codes = lxmert_boxes(*image)
+    assert codes.shape == (len(boxes), 4)
+    assert codes.dtype == np.float32
+    assert (codes >= 0).all()
+    assert (codes <= 1).all()
+    assert (codes[:, :2] <= codes[:, 2:]).all()
+    assert np.allclose(codes * [width, height, width, height], boxes, atol=1e-3)
 
 
 def test_codes_written_out():
-    codes = vilbert_boxes([[0, 0, 200, 100], [50, 25, 150, 50]], 200, 100)
-    assert codes.tolist() == [[0, 0, 1, 1, 1], [0.25, 0.25, 0.75, 0.5, 0.125]]
+    codes = lxmert_boxes([[0, 0, 200, 100], [50, 25, 150, 50]], 200, 100)
+    assert codes.tolist() == [[0, 0, 1, 1], [0.25, 0.25, 0.75, 0.5]]
 
 
-@pytest.mark.parametrize("code", [lxmert_boxes, vilbert_boxes])
 @pytest.mark.parametrize(
     ("box", "expected"),
     [
@@ -54,16 +49,16 @@ def test_codes_written_out():
         ([0, 0, float("nan"), 60], "first number 1"),
     ],
 )
-def test_boxes_of_another_image_are_refused(code, box, expected):
+def test_boxes_of_another_image_are_refused(box, expected):
     with pytest.raises(ValueError, match=expected):
-        code([[0, 0, 100, 200], box], 100, 200)
+        lxmert_boxes([[0, 0, 100, 200], box], 100, 200)
 
 
 def test_wrong_shapes_and_sizes_are_refused():
     with pytest.raises(ValueError, match=r"found shape \(4,\), expected \(N, 4\)"):
         lxmert_boxes([0, 0, 1, 1], 5, 5)
     with pytest.raises(ValueError, match="image of 0x5 pixels: expected a positive size"):
-        vilbert_boxes([[0, 0, 0, 1]], 0, 5)
+        lxmert_boxes([[0, 0, 0, 1]], 0, 5)
 
 
 @given(st.integers(1, 20), st.integers(1, 20))
@@ -78,4 +73,3 @@ def test_patches_tile_the_image_row_by_row(rows, columns):
     assert np.array_equal(grid[1:, :, 1], grid[:-1, :, 3])
     sides = boxes[:, 2:] - boxes[:, :2]
     assert np.allclose(sides, [1 / columns, 1 / rows], atol=1e-6)
-    assert vilbert_boxes(boxes, 1, 1)[:, 4].sum() == pytest.approx(1, abs=1e-5)

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.models import ResNet152_Weights, resnet152
 from transformers import AutoImageProcessor
 
-from mmlens.features import get_extractor, list_extractors
+from mmlens.features import EXTRACTORS, get_extractor
 from mmlens.features.base import Geometry
 from mmlens.features.boxes import patch_boxes
 from mmlens.features.lxmert_rows import read_tsv
@@ -257,7 +257,7 @@ def test_a_network_of_another_kind_is_refused(tmp_path, checkpoints):
 
 
 def test_registry_lists_all_extractors():
-    names = list_extractors()
+    names = EXTRACTORS.names()
     assert {"pixels", "resnet", "clip", "dinov2", "siglip2", "fasterrcnn"} <= set(names)
     with pytest.raises(ValueError, match="unknown extractor 'resnet50': did you mean resnet"):
         get_extractor("resnet50")

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from training_data import new_model, settings, write_data
 
-from mmlens.models import get_model
+from mmlens.models import MODELS
 from mmlens.models.inputs import Batch
 from mmlens.models.layers import RecomputedLayer
 from mmlens.table import DataError
@@ -179,7 +179,7 @@ def test_recomputed_layers_give_the_same_gradients(data, name):
         torch.manual_seed(0)
         sizes = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
         keys = {"width": 16, "heads": 2, "features": FakeFeatures(), "sizes": sizes}
-        model = get_model(name)(data.vocabulary_size, data.max_length, **keys)
+        model = MODELS.get(name)(data.vocabulary_size, data.max_length, **keys)
         batch = region_batch(data, rows)
     else:
         model, batch = new_model(data, name), data.batch(rows)

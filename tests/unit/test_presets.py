@@ -8,7 +8,7 @@ from test_config import SCHEMA, config_with, problems_of
 
 from mmlens.config import PRESETS, complete_config, presets, read_preset
 from mmlens.config_schema import errors_of, fill_defaults
-from mmlens.models import get_model
+from mmlens.models import MODELS
 from mmlens.training.optimisation import parameter_groups
 
 TRAINING = SCHEMA["properties"]["training"]
@@ -35,7 +35,7 @@ def test_all_presets_are_in_the_documentation():
 
 def test_factors_of_meter_reach_its_cross_modal_layers_and_its_head():
     """As published: what bears these names, transforms and poolers included."""
-    model = get_model("meter")(20, 8, width=16, heads=2, image_size=32, outputs=5)
+    model = MODELS.get("meter")(20, 8, width=16, heads=2, image_size=32, outputs=5)
     chosen = fill_defaults(read_preset("meter_vqa"), TRAINING)
     names = {id(p): name for name, p in model.named_parameters()}
     rates = {

@@ -14,7 +14,7 @@ from mmlens.config_schema import document, read_schema
 from mmlens.datasets import DATASETS, DOWNLOADS
 from mmlens.explanation import METHODS
 from mmlens.features import EXTRACTORS
-from mmlens.models import MODELS, get_model, list_models
+from mmlens.models import MODELS, list_models
 from mmlens.robustness import CORRUPTIONS
 
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
@@ -111,9 +111,9 @@ def test_readme_names_every_model_and_method():
 
 def test_models_are_listed_and_found_by_name():
     assert list_models() == MODELS.names()
-    assert get_model("vilt_scratch").name == "vilt_scratch"
+    assert MODELS.get("vilt_scratch").name == "vilt_scratch"
     with pytest.raises(ValueError, match="did you mean vilt_scratch"):
-        get_model("vilt_scrach")
+        MODELS.get("vilt_scrach")
 
 
 def test_every_registered_entry_can_be_imported():

@@ -13,7 +13,7 @@ import yaml
 from conftest import DEMO, ROOT, SHARED, snakemake
 from PIL import Image
 
-from mmlens.features import get_extractor, list_extractors
+from mmlens.features import EXTRACTORS, get_extractor
 from mmlens.features.extract import extract
 from mmlens.files import sha256_file
 
@@ -73,7 +73,7 @@ def test_killed_resumed_and_extended(tmp_path, checkpoints):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not on this machine")
-@pytest.mark.parametrize("name", sorted({*list_extractors()} - OF_A_RUN))
+@pytest.mark.parametrize("name", sorted({*EXTRACTORS.names()} - OF_A_RUN))
 def test_photographs_by_every_extractor(tmp_path, name, checkpoints, capsys):
     paths = sorted((SHARED / "data/coco_open/val2017").glob("*.jpg"))
     sizes = [Image.open(path).size for path in paths]

@@ -1,10 +1,10 @@
 """What an explanation must beat: a random order and the prior that things are in the middle."""
 
 import torch
-import torch.nn.functional as F
 
 from ..files import seed_from
 from . import register_method
+from .maps import for_all_tokens
 
 
 @register_method("random", class_specific=False, pieces="first")
@@ -32,8 +32,7 @@ def centre_prior(capture):
     for modality, content in capture.layout.content.items():
         if modality == "image":
             closeness = image_closeness(capture).to(content.device).expand(len(content), -1)
-            # A class token, if there is one, comes first and has no place.
-            relevance[modality] = F.pad(closeness, (content.shape[1] - closeness.shape[1], 0))
+            relevance[modality] = for_all_tokens(closeness, content)
         else:
             position = content.cumsum(1).float()
             middle = (content.sum(1, keepdim=True) + 1) / 2

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 
 from . import NotApplicableError, register_method
+from .maps import for_all_tokens
 from .propagation import readout_map, row_of
 
 
@@ -35,8 +36,7 @@ def grad_cam(capture):
 def patch_means(places, grid, content):
     """Means (B, N) of a map (B, h, w) over the patches of a grid, for the N tokens of the image."""
     patches = F.adaptive_avg_pool2d(places[:, None], grid).flatten(1)
-    # A class token, if there is one, comes first and has no place.
-    return F.pad(patches, (content.shape[1] - patches.shape[1], 0))
+    return for_all_tokens(patches, content)
 
 
 @register_method("attention_grad_cam", class_specific=True)
@@ -68,15 +68,11 @@ def saliency(capture):
     """
     relevance = {}
     if capture.image is not None:
-        gradient = capture.image[1]
+        gradient, content = capture.image[1], capture.layout.content["image"]
         if gradient.ndim == 4:
-            content = capture.layout.content["image"]
             relevance["image"] = patch_means(gradient.norm(dim=1), capture.layout.grid, content)
         else:
-            per_token = gradient.norm(dim=-1)
-            tokens = capture.layout.content["image"].shape[1]
-            # A class token, if there is one, comes first and has no input.
-            relevance["image"] = F.pad(per_token, (tokens - per_token.shape[1], 0))
+            relevance["image"] = for_all_tokens(gradient.norm(dim=-1), content)
     if "text" in capture.embeddings:
         relevance["text"] = capture.embeddings["text"][1].norm(dim=-1)
     return relevance

@@ -1,9 +1,9 @@
 """What an explanation must beat without looking at the model's decision: contrast and position."""
 
 import torch
-import torch.nn.functional as F
 
 from . import register_method
+from .maps import for_all_tokens
 
 
 @register_method("patch_variance", class_specific=False)
@@ -18,8 +18,7 @@ def patch_variance(capture):
     for modality, (values, _) in capture.embeddings.items():
         variance = image_variance(capture) if modality == "image" else channel_variance(values)
         content = capture.layout.content[modality]
-        # A class token, if there is one, comes first and has no input.
-        relevance[modality] = F.pad(variance, (content.shape[1] - variance.shape[1], 0)) * content
+        relevance[modality] = for_all_tokens(variance, content) * content
     return relevance
 
 

@@ -6,11 +6,6 @@ EXTRACTORS = Registry("extractor", __name__)
 register_extractor = EXTRACTORS.register
 
 
-def list_extractors():
-    """Names of all extractors, sorted."""
-    return EXTRACTORS.names()
-
-
 def get_extractor(name, **settings):
     """The extractor called `name`, with its weights loaded.
 

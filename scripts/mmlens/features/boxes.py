@@ -32,17 +32,6 @@ def lxmert_boxes(boxes, width, height):
     return (boxes / [width, height, width, height]).astype(np.float32)
 
 
-def vilbert_boxes(boxes, width, height):
-    """Boxes in pixels -> float32 (N, 5): those of `lxmert_boxes` and their share of the area.
-
-    The five numbers of Lu et al. 2019, section 3.1. Parameters and errors: `lxmert_boxes`.
-    """
-    shares = lxmert_boxes(boxes, width, height)
-    boxes = np.asarray(boxes, np.float64)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1) / (width * height)
-    return np.column_stack([shares, area.astype(np.float32)])
-
-
 def patch_boxes(grid, window=(0.0, 0.0, 1.0, 1.0)):
     """Cells of a (rows, columns) grid that fills `window`, row by row.
 

@@ -11,11 +11,6 @@ def list_models():
     return MODELS.names()
 
 
-def get_model(name):
-    """The class of the model called `name`; ValueError that lists the known ones."""
-    return MODELS.get(name)
-
-
 def input_spec(name, settings, tokenizer, max_length=None):
     """The `InputSpec` of a model of the registry, as `Model.input_spec`.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..explanation import NotApplicableError
-from ..models.base import Edge
+from ..explanation.layers import steps_of
 from ..models.inputs import Batch, InputSpec
 from . import OPERATORS, register_operator
 
@@ -120,8 +120,7 @@ class EncodedDrop(Gathered):
 
 def is_read(model, stream):
     """Whether another stream of the model attends to this one."""
-    edges = [own for step in model.edges() for own in getattr(step, "edges", (step,))]
-    return any(isinstance(e, Edge) and e.key == stream != e.query for e in edges)
+    return any(edge.key == stream != edge.query for step in steps_of(model) for edge in step)
 
 
 @register_operator(
