@@ -11,6 +11,7 @@ from conftest import DEMO, snakemake, tables
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
+# Jobs of the demo that ask for a GPU, by their rules.
 GPU_RULES = {"pretrain_stem": 1, "train_model": 2, "explain_model": 2}
 
 

@@ -124,6 +124,18 @@ def test_every_registered_entry_can_be_imported():
             assert entry.__doc__
 
 
+def test_slurm_profile_sends_to_gpus_the_rules_that_ask_for_one():
+    asking = set()
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            if re.search(r"^ +gpu=", rule, re.MULTILINE):
+                asking.add(rule.split(":")[0])
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    partitions = {rule: own["slurm_partition"] for rule, own in profile["set-resources"].items()}
+    assert partitions == dict.fromkeys(asking, "gpu")
+    assert profile["default-resources"]["slurm_partition"] == "cpu"
+
+
 def test_slurm_profile_is_found_by_name():
     assert (ROOT / "slurm").resolve() == ROOT / "profiles/slurm"
     default = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
