@@ -37,7 +37,7 @@ def options_of_command():
     add("--by", choices=["token", "loss"], default="token", help="what is explained of a generator")
     add("--target", type=int, help="number of the class; by default what the classifier says")
     add("--device", default="cpu")
-    add("--output", required=True, type=Path, help="folder to write to")
+    add("--output", default="text", type=Path, help="folder to write to, by default text")
     return parser.parse_args()
 
 

@@ -293,7 +293,18 @@ def check_arguments(config):
                 schema = {"properties": known, "additionalProperties": False}
                 for error in errors_of(arguments, schema):
                     problems += describe(error, f"{section}.arguments.{name}")
+                if registry.attribute(name, "of_another", False):
+                    problems += check_named(f"{section}.arguments.{name}.method", arguments)
     return problems
+
+
+def check_named(key, arguments):
+    """Problems with the method that the arguments of a method of another one name, if they do."""
+    named = arguments.get("method")
+    # What is no text is a problem of its schema.
+    if not isinstance(named, str) or named in METHODS.names():
+        return []
+    return [f"{key}: {unknown(METHODS.kind, named, METHODS.names())}"]
 
 
 def needs_stem(config):

@@ -189,8 +189,8 @@ def test_figures_show_every_token_as_it_is():
 
 def explained_by_the_command(folder, output, *options):
     command = [sys.executable, ROOT / "scripts/explain_text.py", "--model", folder]
-    command += ["--text", PROMPT, "--output", output, *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    command += ["--text", PROMPT, *(["--output", output] if output else []), *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
 
 
 def test_the_command_writes_what_the_library_says_of_a_generator(tmp_path):
@@ -212,9 +212,9 @@ def test_the_command_writes_what_the_library_says_of_a_generator(tmp_path):
 
 def test_the_command_explains_a_class_and_refuses_one_that_is_not_there(tmp_path):
     loaded(tmp_path / "bert", "bert", AutoModelForSequenceClassification)
-    done = explained_by_the_command(tmp_path / "bert", tmp_path / "out", "--target", "0")
+    done = explained_by_the_command(tmp_path / "bert", None, "--target", "0")
     assert done.returncode == 0, done.stderr
-    assert pd.read_csv(tmp_path / "out/saliency.csv")["saliency"].sum() == pytest.approx(1)
+    assert pd.read_csv(tmp_path / "text/saliency.csv")["saliency"].sum() == pytest.approx(1)
     refused = explained_by_the_command(tmp_path / "bert", tmp_path / "no", "--target", "7")
     assert refused.returncode == 1
     assert "target: found 7, expected 0 to 1" in refused.stderr

@@ -174,6 +174,8 @@ def test_every_key_has_a_description_and_no_object_takes_unknown_keys():
          'explain.arguments.dsmi.sign: found "max"', '"abs", "minority"'),
         ({"explain": {"arguments": {"rollout": {"crosses": 1}}}},
          "explain.arguments.rollout.crosses: found 1 (int)", "type boolean"),
+        ({"explain": {"arguments": {"reversed": {"method": "salienzy"}}}},
+         "explain.arguments.reversed.method: unknown method 'salienzy'", "did you mean saliency"),
         ({"cases": [{"model": "text_only"}]}, "cases.0.name: missing", "add it"),
         ({"cases": [{"name": "a", "model": "vilt"}]}, "cases.0.model: found 'vilt'",
          "one of the run's models (text_only, vilt_scratch)"),
