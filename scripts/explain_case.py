@@ -9,9 +9,18 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-
 from mmlens.table import read_samples
+
+
+def layer(text):
+    """(modality, module path) of one value of --target-layer."""
+    modality, _, path = text.partition("=")
+    if modality not in ("image", "text") or not path:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected image=PATH or text=PATH; PATH is that of a module, such as "
+            "image=network.resnet.encoder.stages.0"
+        )
+    return modality, path
 
 
 def from_command_line():
@@ -27,15 +36,11 @@ def from_command_line():
     add("--method", nargs="+", default=["relevance"], help="one name of the registry, or several")
     add("--arguments", type=json.loads, help='of methods, as JSON: {"raw_attention": {"layer": 0}}')
     add("--target", help="class to explain; by default what the model says")
-    add("--target-layer", nargs="+", metavar="MODALITY=PATH", help="layers that Grad-CAM reads")
-    add("--device", default="cpu")
+    add("--target-layer", nargs="+", type=layer, metavar="MODALITY=PATH", help="for Grad-CAM")
+    add("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     add("--output", default="case", help="folder to write to, by default case")
     options = vars(parser.parse_args())
-    if options["features"]:
-        with np.load(options["features"]) as arrays:
-            options["features"] = dict(arrays)
-    layers = [part.split("=", 1) for part in options["target_layer"] or []]
-    options["target_layer"] = dict(layers) if layers else None
+    options["target_layer"] = dict(options["target_layer"] or [])
     return options, options.pop("output")
 
 
@@ -61,14 +66,17 @@ def main():
     options, folder = from_workflow() if in_workflow else from_command_line()
     from mmlens.cases import explain_case
     from mmlens.device import torch_device
+    from mmlens.training.loaded import read_features
 
     setting, threads = options.pop("device", None), 1
     if in_workflow:
         setting, threads = snakemake.params.device, snakemake.params.torch_threads
     try:
+        if options.get("features") is not None:
+            options["features"] = read_features(options["features"])
         with torch_device(setting, threads) as device:
             case = explain_case(**options, device=device)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
     case.write(folder)
     said = {key: case.to_dict()[key] for key in ("prediction", "target", "logit", "probability")}

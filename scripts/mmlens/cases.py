@@ -126,12 +126,14 @@ def explain_case(
     Parameters
     ----------
     model : `LoadedModel`, or the folder of one (see `open_model`)
-    image : path of an image file; None for a model of words alone, or with features
+    image : path of an image file; None for a model of words alone; with features it is only drawn
+        on, and may be None
     text : None for a model of images alone
     method : name of the registry, or list of them
     target : class to explain: 0 or 1, or the name of an answer; by default what the model says
     features : for a model on regions, dict of arrays: features (R, D), boxes (R, 4) as shares of
-        the image, and perhaps valid (R,); a model of a run finds those of the run's images itself
+        the image, and perhaps valid (R,); without them a model of a run finds those of the run's
+        images itself
     arguments : {method: its arguments}
     target_layer : {modality: module path} of the layer that Grad-CAM reads
     sample_id : what random numbers are keyed by, for a sample of a run its own
@@ -143,7 +145,8 @@ def explain_case(
 
     Raises
     ------
-    ValueError if an input is missing, or a name or target is unknown; DataError about the folder.
+    ValueError if an input is missing, features are not those of the model, or a name or target is
+    unknown; DataError about the folder.
     """
     methods = [method] if isinstance(method, str) else list(dict.fromkeys(method))
     arguments = arguments or {}
@@ -210,14 +213,22 @@ def explain_case(
 
 def encoded(model, image, text, features, sample_id):
     """`EncodedSamples` of the case; ValueError if what the model reads is missing."""
-    reads = model.model.modalities
-    own = (model.needed() | {"texts"}) if "text" in reads else model.needed()
+    one_of = {"images": "image", "texts": "text", "features": "features"}
+    needed = {one_of[name] for name in model.needed(features is not None)}
+    needed |= {"text"} & set(model.model.modalities)
+    given = {"image": image, "text": text, "features": features}
+    found = [name for name, value in given.items() if value is not None]
+    missing = [name for name in given if name in needed and name not in found]
+    if missing:
+        regions = "image" in missing and model.config["features"]
+        instead = ", or features for image" if regions else ""
+        raise ValueError(
+            f"explain: found {', '.join(found) or 'no input'}, expected "
+            f"{', '.join(sorted(needed))}; give {' and '.join(missing)}{instead}"
+        )
     one = features and {name: np.asarray(part)[None] for name, part in features.items()}
     data = model.encode(
-        [image] if image is not None and "images" in own else None,
-        [text] if text is not None and "texts" in own else None,
-        one,
-        needed=own,
+        [image] if "image" in needed else None, [text] if "text" in needed else None, one
     )
     data.samples["sample_id"] = sample_id
     if data.spec.geometry is not None:

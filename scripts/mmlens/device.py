@@ -18,14 +18,14 @@ def torch_device(setting, threads=1):
 
     Raises
     ------
-    RuntimeError if "cuda" is asked for and there is no usable GPU.
+    ValueError if "cuda" is asked for and there is no usable GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     print(f"device: {setting}, CUDA_VISIBLE_DEVICES: {visible}", flush=True)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     if setting == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
+        raise ValueError(
             "device: cuda is set, but torch sees no usable GPU; set device: auto or cpu"
         )
     if setting == "cpu" or not torch.cuda.is_available():

@@ -201,13 +201,29 @@ def test_a_model_of_a_run_finds_the_features_of_its_images(root, tmp_path):
     assert case.logit == pytest.approx(logit if case.target else -logit, rel=1e-5)
     with pytest.raises(DataError, match=r"x\.png: no features"):
         mmlens.explain(folder, "x.png", sample["text"])
+    found = features.read(features.places_of([sample["image"]]))
+    given = {"features": found.features[0], "boxes": found.boxes[0], "valid": found.valid[0]}
+    for image in (None, "x.png"):  # which is only drawn on
+        own = mmlens.explain(folder, image, sample["text"], features=given)
+        assert (own.logit, own.image) == (case.logit, image)
+        np.testing.assert_array_equal(own.boxes, case.boxes)
+    with pytest.raises(ValueError, match=r"found text, .*; give image, or features for image$"):
+        mmlens.explain(folder, text=sample["text"])
+    given["features"] = given["features"][:, 1:]
+    with pytest.raises(ValueError, match=rf"width {features.width - 1}, expected {features.width}"):
+        mmlens.explain(folder, text=sample["text"], features=given)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"text": "a"}, "found {'texts': 1}, expected images, texts"),
-        ({"image": "x.png"}, "expected images, texts"),
+        ({"text": "a"}, "found text, expected image, text; give image$"),
+        ({"image": "x.png"}, "found image, expected image, text; give text$"),
+        ({"text": "a", "features": {}}, "found text, features, expected image, text; give image$"),
+        (
+            {"text": "a", "image": "x.png", "features": {}},
+            "features: found some, but vilt_scratch reads none; leave them out",
+        ),
         ({"method": "relevanse"}, "did you mean relevance"),
         ({"arguments": {"rolout": {}}}, "did you mean rollout"),
         ({"text": "a", "image": "IMAGE", "target": "yes"}, "found 'yes', expected one of 0, 1"),
@@ -249,6 +265,32 @@ def test_the_command_writes_what_python_gives(root, tmp_path):
         target=0, arguments={"raw_attention": {"layer": 0, "head": 1}},
     )  # fmt: skip
     assert found == json.loads(json.dumps(case.to_dict()))
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target-layer", "image"], "--target-layer: found 'image', expected image=PATH or"),
+        (["--target-layer", "imag=a"], "--target-layer: found 'imag=a', expected image=PATH or"),
+        (["--device", "gpu"], "--device: invalid choice: 'gpu'"),
+        pytest.param(["--device", "cuda"], "set device: auto or cpu", marks=NO_GPU),
+        (["--features", "no.npz"], "no.npz: found no .npz file, expected one with features (R, D)"),
+        (["--features", "one.npz"], "one.npz: found boxes, expected features, boxes and perhaps"),
+        (["--features", "pixels.npz"], "pixels.npz: boxes: found [0.0, 0.0, 40.0, 30.0] at [1]"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_its_options(tmp_path, options, message):
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 40, 30]], float)
+    np.savez(tmp_path / "one.npz", boxes=boxes)
+    np.savez(tmp_path / "pixels.npz", features=np.zeros((2, 6)), boxes=boxes)
+    command = [sys.executable, ROOT / "scripts/explain_case.py", "--model", "none", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr.splitlines()[-1]
 
 
 def test_importing_mmlens_imports_no_torch_and_makes_models_no_part_of_figures():

@@ -19,7 +19,7 @@ from mmlens.models.inputs import EncodedSamples
 from mmlens.models.released import fresh_weights
 from mmlens.report.card import model_card
 from mmlens.table import DataError
-from mmlens.training.loaded import GivenFeatures
+from mmlens.training.loaded import GivenFeatures, check_features, read_features
 from mmlens.training.predict import predict
 from mmlens.training.threshold import threshold_of
 from mmlens.training.zero_shot import class_logits
@@ -244,6 +244,38 @@ def test_prediction_without_what_the_model_reads(root, tmp_path, given):
     folder = export(tmp_path, "vilt_scratch", SIZES, new_model("vilt_scratch", SIZES, data), data)
     with pytest.raises(ValueError, match="expected images, texts of one length"):
         load(folder).predict(**given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": None}, "found features, valid, expected features, boxes and perhaps valid"),
+        ({"labels": np.zeros(1)}, "found features, boxes, valid, labels, expected features"),
+        ({"features": np.zeros((2, 6))}, r"features: found shape \(2, 6\), expected \(N, R, D\)"),
+        ({"boxes": np.zeros((1, 3, 4))}, r"boxes: found shape \(1, 3, 4\), expected \(1, 2, 4\)"),
+        ({"valid": np.ones(2)}, r"valid: found shape \(2,\), expected \(1, 2\)"),
+        ({"boxes": [[[0, 0, 1, 1], [0, 0, 9, 9]]]}, r"boxes: found \[0, 0, 9, 9\] at \[0, 1\]"),
+        ({"boxes": [[[0.5, 0, 0.2, 1], [0, 0, 1, 1]]]}, r"boxes: .* at \[0, 0\], expected x1"),
+        ({"boxes": np.full((1, 2, 4), np.nan)}, r"boxes: found \[nan"),
+    ],
+)
+def test_features_that_are_none_of_regions(changes, message):
+    good = {"features": np.zeros((1, 2, 6)), "boxes": np.zeros((1, 2, 4)), "valid": [[True, True]]}
+    check_features(good, "NRD")
+    given = {name: part for name, part in {**good, **changes}.items() if part is not None}
+    with pytest.raises(ValueError, match=f"^given: {message}"):
+        check_features(given, "NRD", "given")
+
+
+def test_features_of_a_file_may_have_padding_of_any_box(tmp_path):
+    boxes = [[0, 0, 1, 1], [-1, -1, -1, -1]]
+    np.savez(tmp_path / "a.npz", features=np.zeros((2, 6)), boxes=boxes, valid=[1, 0])
+    found = read_features(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found["boxes"], boxes)
+    np.save(tmp_path / "a.npy", boxes)
+    for name in ("a.npy", "none.npz"):
+        with pytest.raises(ValueError, match=rf"{name}: found no \.npz file"):
+            read_features(tmp_path / name)
 
 
 def test_the_threshold_is_that_of_val_or_of_the_checkpoint(root, tmp_path):

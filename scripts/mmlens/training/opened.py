@@ -62,7 +62,8 @@ def open_export(folder, device="cpu"):
 def open_run(folder, device="cpu"):
     """The `LoadedModel` of a checkpoint of a run; paths in its config count from where it ran.
 
-    A model on frozen features reads those of the run, and so the images of the run alone.
+    A model on frozen features reads those of the run, and so, unless others are given to it, the
+    images of the run alone.
     """
     folder = Path(folder)
     run = folder.parents[2]
@@ -79,8 +80,10 @@ def open_run(folder, device="cpu"):
     model = build_model(name, arguments, example(spec, **known))
     load_weights(folder / STATE, model)
     config = {"architecture": name, "task": task, "classes": names, "zero_shot": None}
-    config |= {"threshold": effective["threshold"], "features": None}
-    return LoadedModel(model, spec, config, known["features"], device)
+    reader = known["features"]
+    config |= {"threshold": effective["threshold"]}
+    config |= {"features": None if reader is None else {"width": reader.width}}
+    return LoadedModel(model, spec, config, reader, device)
 
 
 MODEL_KEYS = ("name", "arguments", "max_length")  # of what a checkpoint says of its model
