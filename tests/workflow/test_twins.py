@@ -113,7 +113,9 @@ def test_coco_zero_shot(tmp_path):
     assert top1.loc[top1["control"] == "", "value"].tolist() == overall["accuracy"].tolist()
     controls = top1[top1["control"] != ""]
     assert set(controls["control"]) == {"shuffled_labels", "random_weights"}
-    assert (controls["low"] <= 0.1).all()
+    ranked = whole[(whole["control"] != "") & whole["shuffled"].notna()]
+    at_chance = (ranked["low"] <= ranked["shuffled"]) & (ranked["shuffled"] <= ranked["high"])
+    assert at_chance.mean() >= 0.9  # 95% intervals
     origins = dict(zip(whole["model"], whole["weights"], strict=True))
     assert origins == {**dict.fromkeys(overall.index, "pretrained"), "dual_encoder": "from scratch"}
     retrieval = pd.read_csv(results / "tables/retrieval.csv").fillna({"control": ""})
