@@ -13,9 +13,11 @@ from scipy.stats import binomtest
 from mmlens.evaluation.classification import METRICS, all_metrics, compare, evaluate
 from mmlens.evaluation.statistics import (
     bootstrap_weights,
+    cluster_variance,
     hierarchical_weights,
     interval,
     mean_interval,
+    mean_share,
     share_interval,
 )
 from mmlens.metrics import (
@@ -189,7 +191,7 @@ def test_a_share_of_0_or_1_has_the_exact_interval_of_its_clusters(clusters, shar
     mean, *bounds = mean_interval(values, names, 50, 0, share=True)
     assert mean == share
     assert bounds == pytest.approx([exact.low, exact.high])
-    assert share_interval(share, names, np.full(50, share)) == pytest.approx(tuple(exact))
+    assert share_interval(share, names, 0.0) == pytest.approx(tuple(exact))
     both = mean_interval(np.stack([values, names / clusters], 1), names, 50, 0, share=True)
     assert [part[0] for part in both[1:]] == bounds
     # A difference, of which all are 0, is no share.
@@ -208,21 +210,29 @@ def test_a_share_of_hits_and_misses_has_an_interval_with_width(hits):
 def test_a_share_of_independent_samples_has_the_exact_interval(hits, trials):
     exact = binomtest(hits, trials).proportion_ci(method="exact")
     share = hits / trials
-    error = (share * (1 - share) / trials) ** 0.5
-    found = share_interval(share, np.arange(trials), [share - error, share + error])
-    assert found == pytest.approx(tuple(exact))
-    drawn = share_interval(share, np.repeat(np.arange(trials // 4), 4), [share, share])
-    assert drawn == (share, share)  # all resamples say the same
+    values = np.arange(trials) < hits
+    assert mean_share(values, np.arange(trials)) == pytest.approx((share, *exact))
+    assert mean_share([0, 1, 1, 0], list("xxyy")) == (0.5, 0.5, 0.5)  # all clusters are alike
+
+
+def test_the_variance_over_clusters_is_that_of_the_bootstrap():
+    rng = np.random.default_rng(0)
+    values, clusters = rng.random((300, 2)), rng.integers(0, 80, 300)
+    weights = bootstrap_weights(clusters, 20000, 0)
+    drawn = weights @ values / weights.sum(1, keepdims=True)
+    assert cluster_variance(values, clusters) == pytest.approx(drawn.var(0), rel=0.05)
+    single, both = cluster_variance(values[:, 0], clusters), cluster_variance(values, clusters)
+    assert single == pytest.approx(both[0])
 
 
 def test_a_share_of_few_clusters_has_an_interval_that_covers():
     rng, hits = np.random.default_rng(0), 0
     clusters = np.repeat(np.arange(5), 20)
-    for trial in range(300):
+    for _ in range(2000):
         values = rng.random(100) < rng.beta(2, 2, 5).repeat(20)
-        _, low, high = mean_interval(values, clusters, 200, trial, share=True)
+        _, low, high = mean_share(values, clusters)
         hits += low <= 0.5 <= high
-    assert hits / 300 >= 0.93  # percentiles reach about .85
+    assert 0.94 <= hits / 2000 <= 0.98  # percentiles reach about .84
 
 
 def test_many_hits_and_misses_have_the_interval_of_percentiles():
@@ -248,8 +258,8 @@ def test_a_share_of_one_cluster_has_no_interval():
     """Neither alone nor among others, where each resample that holds it says the same."""
     assert np.isnan(mean_interval([1.0, 1.0], ["a", "a"], 50, 0, share=True)[1:]).all()
     for share in (0.0, 0.5, 1.0):
-        assert np.isnan(share_interval(share, ["a", "a"], [share, np.nan, share])).all()
-    assert np.isnan(share_interval(np.nan, [], [np.nan, np.nan])).all()
+        assert np.isnan(share_interval(share, ["a", "a"], 0.1)).all()
+    assert np.isnan(share_interval(np.nan, [], np.nan)).all()
 
 
 def test_intervals_cover_the_mean_of_clustered_values_about_19_times_in_20():

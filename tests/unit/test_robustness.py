@@ -12,13 +12,12 @@ from PIL import Image
 from tokenizers import normalizers
 
 from mmlens.datasets.vocabulary import train_tokenizer
-from mmlens.evaluation.statistics import SHARES
 from mmlens.features.base import Geometry
 from mmlens.models.inputs import EncodedSamples, own_inputs
 from mmlens.robustness import CORRUPTIONS, UNREAD
 from mmlens.robustness.corrupted import CorruptedImages, CorruptedPixels, Corrupter, fitted
 from mmlens.robustness.records import predict_corrupted
-from mmlens.robustness.table import SUMMARY, robustness_table
+from mmlens.robustness.table import robustness_table
 
 IMAGES = sorted(n for n in CORRUPTIONS.names() if CORRUPTIONS.attribute(n, "modality") == "image")
 TEXTS = sorted(n for n in CORRUPTIONS.names() if CORRUPTIONS.attribute(n, "modality") == "text")
@@ -235,7 +234,3 @@ def test_a_corruption_that_is_not_read_counts_with_the_clean_error():
     errors = table[table["corruption"] == "all"].set_index("metric")["value"]
     assert errors["mean_corruption_error"] == pytest.approx((0.4 + 0.1) / 2)
     assert errors["relative_corruption_error"] == pytest.approx((0.4 + 0.1) / 2 - 0.1)
-
-
-def test_the_mean_error_has_the_interval_of_a_share():
-    assert SUMMARY[0] in SHARES

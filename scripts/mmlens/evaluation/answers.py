@@ -132,7 +132,7 @@ def mean_rows(model, seeds, runs, resamples, seed):
         means = np.einsum("rsn,snm->rm", weights, values) / weights.sum((1, 2))[:, None]
         found = {}
         for metric, mean, drawn in zip(METRICS, values.mean((0, 1)), means.T, strict=True):
-            low, high = share_interval(mean, clusters, drawn)
+            low, high = share_interval(mean, clusters, drawn.var())
             found[metric] = {"value": mean, "low": low, "high": high}
         row = {"model": model, "seeds": " ".join(map(str, seeds)), "subset": name}
         rows.append(row | {"n": int(mask.sum())} | columns(found))

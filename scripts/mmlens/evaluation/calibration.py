@@ -12,7 +12,7 @@ from scipy.special import expit
 from ..files import seed_from
 from ..metrics import calibration_error
 from .classification import with_samples
-from .statistics import bootstrap_weights, centred_interval, share_interval
+from .statistics import bootstrap_weights, centred_interval, mean_share
 
 COLUMNS = ("temperature", "ece", "ece_low", "ece_high", "ece_if_calibrated")
 COLUMNS += ("ece_scaled", "ece_scaled_low", "ece_scaled_high", "ece_scaled_if_calibrated")
@@ -71,7 +71,7 @@ def assess_calibration(predictions, samples, came_true, *, resamples, seed, spli
         row[f"ece{end}_if_calibrated"] = chance_error(probability, seed) if known else np.nan
         row[f"nll{end}"] = likelihood_loss(logit, truth, temperature)
         if known:
-            found = reliability(probability, truth, clusters, weights)
+            found = reliability(probability, truth, clusters)
             bins.append(found.assign(scaled="yes" if end else "no"))
     (raw, drawn), (scaled, drawn_scaled) = errors
     bounds = centred_interval(raw - scaled, drawn - drawn_scaled, least=-1)
@@ -110,17 +110,13 @@ def likelihood_loss(logit, truth, temperature):
     return float(np.mean(np.logaddexp(0, scaled) - truth * scaled))
 
 
-def reliability(probability, truth, clusters, weights):
-    """Rows of BINS without `scaled`; clusters (N,), weights (R, N) of the bootstrap."""
+def reliability(probability, truth, clusters):
+    """Rows of BINS without `scaled`; clusters (N,)."""
     member = np.minimum((probability * COUNT).astype(int), COUNT - 1)
     rows = []
     for number in np.unique(member):
         mask = member == number
-        drawn = weights[:, mask]
-        with np.errstate(invalid="ignore"):  # resamples without any of the bin
-            shares = drawn @ truth[mask] / drawn.sum(1)
-        share = truth[mask].mean()
-        low, high = share_interval(share, clusters[mask], shares)
+        share, low, high = mean_share(truth[mask], clusters[mask])
         rows.append(
             {
                 "bin": number,

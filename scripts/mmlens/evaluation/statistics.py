@@ -10,8 +10,6 @@ from ..files import seed_from
 # Metrics that are shares: of all samples (None), or of those of a label.
 SHARES = {
     "accuracy": None,
-    "error": None,
-    "mean_corruption_error": None,
     "selection_rate": None,
     "recall": 1,
     "true_positive_rate": 1,
@@ -73,33 +71,43 @@ def centred_interval(value, replicates, least=0):
     return tuple(float(np.clip(bound - bias, least, 1)) for bound in interval(replicates))
 
 
-def share_interval(share, clusters, replicates):
+def cluster_variance(values, clusters):
+    """Variance of the mean of values (n,) or (n, M) when whole clusters are drawn again.
+
+    What the cluster bootstrap's variance tends to with many resamples and clusters, in one step.
+    """
+    values = np.asarray(values, float)
+    residuals = values - values.mean(0)
+    names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.zeros((len(names), *residuals.shape[1:]))
+    np.add.at(sums, member, residuals)
+    return (sums**2).sum(0) / len(residuals) ** 2
+
+
+def share_interval(share, clusters, variance):
     """95% interval (low, high) of a share of samples, or of a mean of values in [0, 1].
 
     The bounds of Clopper & Pearson (1934) for as many trials as independent samples would need for
-    the variance of the bootstrap, share (1 - share) / variance, times a factor for few clusters
-    (Korn & Graubard 1998), which is 1 where every cluster holds one sample. Percentiles agree
-    where there are many hits and misses, and are too short where there are few.
+    that variance, share (1 - share) / variance, times a factor for few clusters (Korn & Graubard
+    1998), which is 1 where every cluster holds one sample. Percentiles of the bootstrap agree where
+    there are many hits and misses, and are too short where there are few.
 
-    At 0 and 1 the bootstrap has no variance, and nothing tells how alike the samples of a cluster
-    are: the trials are then the clusters, and the bounds [0, 1 - .025^(1/n)] or [.025^(1/n), 1].
-    Where all clusters have one other share, the bounds are that share. NaN for fewer than two
-    clusters, and for an unknown share.
+    At 0 and 1 there is no variance, and nothing tells how alike the samples of a cluster are: the
+    trials are then the clusters, and the bounds [0, 1 - .025^(1/n)] or [.025^(1/n), 1]. Where all
+    clusters have one other share, the bounds are that share. NaN for fewer than two clusters, and
+    for an unknown share.
 
     share : float or (M,); clusters : (n,) of the samples that it is the share of
-    replicates : (R,) or (R, M) of the bootstrap, of which NaN are ignored
+    variance : float or (M,), by `cluster_variance` or of bootstrap replicates
     """
     share = np.asarray(share, float)
     count = len(np.unique(np.asarray(clusters, dtype=str)))
-    known = ~np.isnan(share)
-    if count < 2 or not known.any():
+    if count < 2:
         unknown = np.full(share.shape, np.nan)[()]
         return unknown, unknown
     # Means of ones may differ from 1 by rounding.
     share = np.where(np.isclose(share, share.round(), rtol=0, atol=1e-12), share.round(), share)
-    variance = np.nanvar(np.where(known, replicates, 0), axis=0)
-    alike = (variance < 1e-20) & (share > 0) & (share < 1)
-    # The quantile, and the bootstrap's variance, which is (n - 1) / n of the unbiased one.
+    # The quantile, and the variance of means, which is (n - 1) / n of the unbiased one.
     few = (stdtrit(len(clusters) - 1, 0.975) / stdtrit(count - 1, 0.975)) ** 2
     few *= (1 - 1 / count) / (1 - 1 / len(clusters))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,8 +116,18 @@ def share_interval(share, clusters, replicates):
     hits, misses = share * trials, (1 - share) * trials
     low = np.where(share == 0, 0, betaincinv(hits, misses + 1, 0.025))
     high = np.where(share == 1, 1, betaincinv(hits + 1, misses, 0.975))
+    alike = (variance < 1e-20) & (share > 0) & (share < 1)
     # [()] makes of an array without dimensions the number that it holds.
     return tuple(np.where(alike, share, bound)[()] for bound in (low, high))
+
+
+def mean_share(values, clusters):
+    """Mean of per-sample values in [0, 1] with its `share_interval`: (mean, low, high).
+
+    values : (N,) or (N, M); with M columns all results are (M,)
+    """
+    mean = np.asarray(values, float).mean(0)
+    return mean, *share_interval(mean, clusters, cluster_variance(values, clusters))
 
 
 def metric_interval(metric, value, replicates, rows):
@@ -122,27 +140,26 @@ def metric_interval(metric, value, replicates, rows):
     """
     if metric == "ece":
         return centred_interval(value, replicates)
-    if metric not in SHARES:
+    if metric not in SHARES or np.isnan(replicates).all():
         return interval(replicates)
     label = SHARES[metric]
     of_whom = rows if label is None else rows[rows["label"] == label]
-    return share_interval(value, of_whom["cluster_id"], replicates)
+    return share_interval(value, of_whom["cluster_id"], np.nanvar(replicates))
 
 
 def mean_interval(values, clusters, resamples, seed, share=False):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
     values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
-    share : of values in [0, 1], whose interval is the `share_interval`
+    share : of values in [0, 1], of which it is the `mean_share`, without any resamples
     low and high are NaN for fewer than two clusters.
     """
+    if share:
+        return mean_share(values, clusters)
     values = np.asarray(values, float)
     weights = bootstrap_weights(clusters, resamples, seed)
     means = weights @ values / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
-    mean = values.mean(0)
-    if share:
-        return mean, *share_interval(mean, clusters, means)
-    return mean, *np.percentile(means, [2.5, 97.5], axis=0)
+    return values.mean(0), *np.percentile(means, [2.5, 97.5], axis=0)
 
 
 def hierarchical_weights(clusters, seeds, resamples, seed):

@@ -8,8 +8,8 @@ import pandas as pd
 from ..evaluation.statistics import (
     bootstrap_weights,
     centred_interval,
-    interval,
-    share_interval,
+    mean_interval,
+    mean_share,
 )
 from ..files import seed_from
 from ..metrics import average_precision
@@ -81,20 +81,24 @@ def classified(joined, scores, names, resamples, seed):
     best = np.lexsort((np.broadcast_to(tie, scores.shape), -scores), axis=-1)
     rows = []
 
-    def add(rule, metric, values, chance, shuffled, of_whom=None):
-        mean, low, high = mean_with_interval(values, weights, of_whom)
-        row = {"category": "all", "rule": rule, "metric": metric, "value": mean, "low": low}
-        rows.append(row | {"high": high, "chance": chance, "shuffled": shuffled, "n": len(values)})
+    def add(facts, found, chance, shuffled, count):
+        bounds = dict(zip(("value", "low", "high"), found, strict=True))
+        rows.append({**facts, **bounds, "chance": chance, "shuffled": shuffled, "n": count})
 
+    whole = {"category": "all", "rule": "any"}
     for rule, right in zip(RULES, (largest, present), strict=True):
         count = right.sum(1)
         for k in BEST:
             hit = np.take_along_axis(right, best[:, :k], 1).any(1)
             chance = np.mean(1 - missed(len(names), count, k))
-            add(rule, f"top{k}", hit, chance, dealt_anew(best[:, :k], right), clusters)
+            facts = {**whole, "rule": rule, "metric": f"top{k}"}
+            shuffled = dealt_anew(best[:, :k], right)
+            add(facts, mean_share(hit, clusters), chance, shuffled, len(joined))
     similarity = joined["similarity"].to_numpy(float)
     if not np.isnan(similarity).all():
-        add("", "similarity", similarity, np.nan, np.nan)
+        found = mean_interval(similarity, clusters, resamples, seed)
+        facts = {**whole, "rule": "", "metric": "similarity"}
+        add(facts, found, np.nan, np.nan, len(joined))
     known = np.flatnonzero(present.any(0))
     of_class = [(present[:, k], scores[:, k]) for k in known]
     precision = np.array([average_precision(*columns) for columns in of_class])
@@ -102,25 +106,23 @@ def classified(joined, scores, names, resamples, seed):
     without_ties = np.arange(len(joined))
     chance = [random_precision(right.sum(), without_ties) for right, _ in of_class]
     dealt = [random_precision(right.sum(), values) for right, values in of_class]
-    row = {"category": "all", "rule": "any", "metric": "map", "value": precision.mean()}
-    row["low"], row["high"] = np.nan, np.nan
+    bounds = (np.nan, np.nan)
     if len(set(clusters)) > 1:
-        row["low"], row["high"] = centred_interval(precision.mean(), np.nanmean(drawn, 0))
-    rows.append(row | {"chance": np.mean(chance), "shuffled": np.mean(dealt), "n": len(joined)})
+        bounds = centred_interval(precision.mean(), np.nanmean(drawn, 0))
+    found = (precision.mean(), *bounds)
+    add({**whole, "metric": "map"}, found, np.mean(chance), np.mean(dealt), len(joined))
     for place, k in enumerate(known):
+        facts = {"category": names[k], "rule": "largest", "metric": "top1"}
         own = joined["label"].to_numpy() == k
         if own.any():
-            hit = best[own, 0] == k
-            mean, low, high = mean_with_interval(hit, weights[:, own], clusters[own])
-            row = {"category": names[k], "rule": "largest", "metric": "top1", "value": mean}
-            row |= {"low": low, "high": high, "chance": 1 / len(names), "n": int(own.sum())}
-            rows.append(row | {"shuffled": (best[:, 0] == k).mean()})
-        row = {"category": names[k], "rule": "any", "metric": "average_precision"}
-        row |= {"value": precision[place], "chance": chance[place], "shuffled": dealt[place]}
-        row["low"], row["high"] = np.nan, np.nan
+            found = mean_share(best[own, 0] == k, clusters[own])
+            add(facts, found, 1 / len(names), (best[:, 0] == k).mean(), int(own.sum()))
+        bounds = (np.nan, np.nan)
         if len(set(clusters[present[:, k]])) > 1:
-            row["low"], row["high"] = centred_interval(precision[place], drawn[place])
-        rows.append(row | {"n": int(present[:, k].sum())})
+            bounds = centred_interval(precision[place], drawn[place])
+        facts = {"category": names[k], "rule": "any", "metric": "average_precision"}
+        count = int(present[:, k].sum())
+        add(facts, (precision[place], *bounds), chance[place], dealt[place], count)
     return pd.DataFrame(rows)
 
 
@@ -130,19 +132,6 @@ def dealt_anew(best, right):
     best : long (N, K), classes of every ranking; right : bool (N, C), of every image
     """
     return np.mean([right[:, classes].any(1).mean() for classes in best])
-
-
-def mean_with_interval(values, weights, clusters=None):
-    """(mean, low, high) of values (N,).
-
-    weights : (R, N), whose rows may hold nothing of them
-    clusters : (N,) of hits and misses, for their `share_interval`; None of other values
-    """
-    values = np.asarray(values, float)
-    mean = values.mean()
-    with np.errstate(invalid="ignore"):
-        drawn = (weights @ values) / weights.sum(1)
-    return mean, *(interval(drawn) if clusters is None else share_interval(mean, clusters, drawn))
 
 
 def random_precision(relevant, scores):
@@ -184,19 +173,14 @@ def retrieval_table(records, samples, ranked_by="", *, resamples, seed):
     chosen = records[records["kind"].isin(DIRECTIONS)]
     for (control, kind), own in chosen.groupby(["control", "kind"], sort=False):
         of_whom = own["sample_id"].map(clusters)
-        weights = bootstrap_weights(of_whom, resamples, seed)
         items = int(own["ranked"].iat[0])
         facts = {"control": control, "direction": DIRECTIONS[kind], "n": len(own), "ranked": items}
         facts["ranked_by"] = "random numbers" if ranked_by and control == RANDOM else ranked_by
-        metrics = {
-            f"r{k}": (own["rank"] < k, np.mean(1 - missed(items, own["relevant"], k)))
-            for k in RECALLS
-        }
+        metrics = {f"r{k}": mean_share(own["rank"] < k, of_whom) for k in RECALLS}
         if own["similarity"].notna().any():
-            metrics["similarity"] = (own["similarity"], np.nan)
-        for metric, (values, chance) in metrics.items():
-            hits = metric != "similarity"
-            value, low, high = mean_with_interval(values, weights, of_whom if hits else None)
+            metrics["similarity"] = mean_interval(own["similarity"], of_whom, resamples, seed)
+        chances = {f"r{k}": np.mean(1 - missed(items, own["relevant"], k)) for k in RECALLS}
+        for metric, (value, low, high) in metrics.items():
             found = {"metric": metric, "value": value, "low": low, "high": high}
-            rows.append(facts | found | {"chance": chance})
+            rows.append(facts | found | {"chance": chances.get(metric, np.nan)})
     return pd.DataFrame(rows, columns=list(RETRIEVAL))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.answers import per_sample
-from ..evaluation.statistics import bootstrap_weights, interval, metric_interval
+from ..evaluation.statistics import bootstrap_weights, interval, mean_share, share_interval
 from ..files import seed_from
 from ..metrics import auroc
 from ..table import task_of
@@ -56,8 +56,10 @@ def robustness_table(records, samples, names, any_present=False, *, resamples, s
         clean = clean or found
         facts = {"corruption": corruption, "severity": severity, "level": own["level"].iat[0]}
         facts |= {"modality": modality_of(corruption), "n": len(joined), "note": ""}
+        right = mean_share(joined["accuracy"], joined["cluster_id"])
+        exact = {"accuracy": right[1:], "error": (1 - right[2], 1 - right[1])}
         for metric, (value, drawn, shuffled) in found.items():
-            low, high = metric_interval(metric, value, drawn, joined)
+            low, high = exact.get(metric) or interval(drawn)
             row = {"metric": metric, "value": value, "low": low, "high": high}
             row |= drop_of(metric, clean[metric], (value, drawn))
             rows.append(facts | row | {"shuffled": shuffled})
@@ -143,11 +145,11 @@ def summary(errors, clean, samples):
             if modality_of(corruption) == modality
         ]
         value, drawn = np.mean([m for m, _ in means]), np.mean([d for _, d in means], 0)
-        for metric, own, replicates in (
-            (SUMMARY[0], value, drawn),
-            (SUMMARY[1], value - clean["error"][0], drawn - clean["error"][1]),
+        lower = value - clean["error"][0]
+        for metric, own, (low, high) in (
+            (SUMMARY[0], value, share_interval(value, samples["cluster_id"], drawn.var())),
+            (SUMMARY[1], lower, interval(drawn - clean["error"][1])),
         ):
-            low, high = metric_interval(metric, own, replicates, samples)
             row = {"corruption": "all", "modality": modality, "metric": metric, "value": own}
             rows.append(row | {"low": low, "high": high, "n": len(samples), "note": ""})
     return rows
