@@ -8,11 +8,14 @@ import numpy as np
 
 
 def as_text(value, digits):
-    """`value` with so many digits, or with more where it is below 1 and would read as 1."""
-    text = f"{value:.{digits}f}"
+    """`value` with so many digits, or with more where it is below 1 and would read as 1.
+
+    What rounds to 0 has no sign.
+    """
+    text = f"{value:z.{digits}f}"
     while float(text) == 1 > value:
         digits += 1
-        text = f"{value:.{digits}f}"
+        text = f"{value:z.{digits}f}"
     return text
 
 

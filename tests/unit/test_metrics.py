@@ -21,6 +21,7 @@ from mmlens.evaluation.statistics import (
     share_interval,
 )
 from mmlens.metrics import (
+    as_text,
     auroc,
     average_precision,
     brier,
@@ -353,3 +354,8 @@ def test_undefined_replicates_are_ignored_in_the_mean_over_seeds():
     assert np.isnan(table.loc[("0", "negative"), ["auroc", "auroc_low"]].astype(float)).all()
     assert np.isnan(table.loc[("0 1 2", "negative"), ["auroc", "auroc_low"]].astype(float)).all()
     assert table.loc[("0 1 2", "rare"), "auroc_low"] > 0
+
+
+def test_numbers_in_text_hide_neither_what_is_below_1_nor_show_a_sign_of_0():
+    shown = [as_text(value, 2) for value in (0.5, 1, 0.9996, -0.004, -0.006, float("nan"))]
+    assert shown == ["0.50", "1.00", "0.9996", "0.00", "-0.01", "nan"]

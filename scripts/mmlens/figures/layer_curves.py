@@ -54,7 +54,7 @@ def curves(table, keys, name, quantity, title):
             )
         axis.set(title=wrapped(name.format(*values)), xlabel="layer", ylim=(-0.03, 1.03))
         axis.set_xlim(0.5, part["layer"].max() + 0.5)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].set_ylabel(quantity)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))

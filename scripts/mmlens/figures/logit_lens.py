@@ -57,4 +57,4 @@ def line(axis, part, colour, name, shares):
     axis.plot(x, part["value"], marker=".", color=colour, label=name)
     axis.fill_between(x, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
     if not shares:
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

@@ -35,7 +35,7 @@ def training_curves(histories):
         axis.set(title=wrapped(label(model)), xlabel="epoch", xlim=(0.5, last + 0.5), ylim=limits)
         axis.set_ylabel(shown, color="C0")
         right.set_ylabel("training loss", color="C3")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     # Below the panels: inside, it would hide a curve.
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
