@@ -1,4 +1,4 @@
-"""Accuracy of answers and of classes per subset, with cluster-bootstrap intervals."""
+"""Accuracy of answers and of classes per subset, with intervals over clusters."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Metrics of binary classification per subset, with cluster-bootstrap intervals."""
+"""Metrics of binary classification per subset, with intervals over clusters."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Cluster bootstrap: intervals that respect that samples of one quad or image hang together."""
+"""Intervals that respect that samples of one quad or image hang together."""
 
 from functools import lru_cache
 
@@ -150,9 +150,10 @@ def metric_interval(metric, value, replicates, rows):
 def mean_interval(values, clusters, resamples, seed, share=False):
     """Mean of per-sample values with its cluster-bootstrap interval: (mean, low, high).
 
-    values : (N,) or (N, M); with M columns all results are (M,) and share their resamples.
-    share : of values in [0, 1], of which it is the `mean_share`, without any resamples
     low and high are NaN for fewer than two clusters.
+
+    values : (N,) or (N, M); with M columns all results are (M,) and share their resamples
+    share : whether values lie in [0, 1] and are told by `mean_share`, which needs no resamples
     """
     if share:
         return mean_share(values, clusters)

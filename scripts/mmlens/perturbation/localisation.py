@@ -123,7 +123,7 @@ def score_maps(attributions, modality, truth):
 
 
 def tabulate_localisation(attributions, samples, truth, *, resamples, seed):
-    """Table of localisation metrics with cluster-bootstrap 95% intervals.
+    """Table of localisation metrics with 95% intervals over clusters.
 
     Returns
     -------
