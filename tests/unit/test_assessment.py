@@ -47,6 +47,9 @@ def test_the_diagram_says_where_no_temperature_was_fitted(samples):
         figure = reliability_diagrams(bins.assign(**named), pd.DataFrame([row | named]))
         assert title in figure.axes[0].get_title()
         assert [text.get_text() for text in figure.legends[0].get_texts()] == legend
+        figure.canvas.draw()
+        shown = figure.legends[0].get_window_extent()
+        assert 0 <= shown.x0 < shown.x1 <= figure.bbox.width
 
 
 def test_one_temperature_makes_an_overconfident_model_calibrated(samples):

@@ -1,7 +1,7 @@
 """Metrics per group, with intervals; in how many models there is a gap, in the title."""
 
 from ..evaluation.gaps import real_gaps
-from .style import colours, label, panels, remark, wrapped
+from .style import colours, label, legend_below, panels, remark, wrapped
 
 SHOWN = ("auroc", "accuracy")  # the first that there is
 MOST = 12  # groups per panel; of more the best and the worst
@@ -53,7 +53,7 @@ def group_intervals(groups, gaps):
         axis.set(title=wrapped(f"{label(column)}{found_gaps(gaps, column, metric)}", 40))
         axis.set_xlabel(metric.upper() if metric == "auroc" else metric)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(models)))
+    legend_below(figure, handles, labels, most=4)
     return figure
 
 

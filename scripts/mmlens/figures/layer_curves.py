@@ -3,7 +3,7 @@
 A grey line is the control: the mean of the heads of the network with weights in random order.
 """
 
-from .style import panels, remark, wrapped
+from .style import legend_below, panels, remark, wrapped
 
 STYLES = ("-", "--", ":", "-.")  # of the seeds
 QUERIES = {"text": "words", "image": "image tokens", "readout": "readout token"}
@@ -57,6 +57,6 @@ def curves(table, keys, name, quantity, title):
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].set_ylabel(quantity)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    legend_below(figure, handles, labels)
     figure.suptitle("\n".join([title, *(wrapped(text, 80) for text in remarks)]), fontsize="medium")
     return figure

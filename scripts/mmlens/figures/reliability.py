@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .style import label, panels
+from .style import label, legend_below, panels
 
 STYLES = {"no": ("C3", "as predicted"), "yes": ("C0", "temperature-scaled")}
 
@@ -42,5 +42,5 @@ def reliability_diagrams(bins, calibration):
         axis.set(title=f"{label(model)}\n{errors}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axis.set_aspect("equal")
     axes[0].set(xlabel="confidence", ylabel="share that came true")
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+    legend_below(figure, handles.values(), handles)
     return figure

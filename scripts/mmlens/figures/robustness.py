@@ -1,6 +1,6 @@
 """Robustness curves: the metric against the severity of every corruption."""
 
-from .style import colours, label, panels, remark
+from .style import colours, label, legend_below, panels, remark
 
 SHOWN = ("auroc", "accuracy")  # the first that there is
 
@@ -54,7 +54,7 @@ def robustness_curves(table):
         by_name |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     count = f"{int(known['n'].min())}" if known["n"].nunique() == 1 else "different numbers of"
     figure.suptitle(f"{count} samples", fontsize="medium")
-    figure.legend(by_name.values(), by_name, loc="outside lower center", ncols=min(5, len(by_name)))
+    legend_below(figure, by_name.values(), by_name)
     return figure
 
 

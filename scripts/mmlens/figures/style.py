@@ -74,6 +74,16 @@ def legend_height(names):
     return 0.4 + 0.17 * len(names)
 
 
+def legend_below(figure, handles, names, most=5):
+    """A legend below the panels in at most so many columns, in fewer where the figure is narrow."""
+    renderer = figure.canvas.get_renderer()
+    for columns in range(min(most, len(names)), 0, -1):
+        legend = figure.legend(handles, names, loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            break
+        legend.remove()
+
+
 def panels(count, columns=3, width=3.2, height=2.7):
     """A figure with `count` axes in rows of `columns`; unused places stay empty."""
     columns = min(columns, count)

@@ -1,6 +1,6 @@
 """Training curves: loss and the validation metric per epoch."""
 
-from .style import label, panels, wrapped
+from .style import label, legend_below, panels, wrapped
 
 # Of each kind of training, by its column of the history.
 METRICS = {
@@ -38,5 +38,5 @@ def training_curves(histories):
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     # Below the panels: inside, it would hide a curve.
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    legend_below(figure, handles, labels)
     return figure
