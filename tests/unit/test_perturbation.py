@@ -19,6 +19,7 @@ from mmlens.models.base import Model, Tokens
 from mmlens.perturbation.curves import (
     SCORES,
     area_under_curve,
+    mean_area,
     mean_curves,
     sample_areas,
     tabulate_auc,
@@ -313,6 +314,16 @@ def test_tables_hold_the_areas_of_the_mean_curves(real):
             assert row["n"] == 6
             assert row["flagged"] == (found[:2] == ("random", "text"))
     assert table.loc[table["subset"] == "pred_1", "n"].unique().tolist() == [2]
+
+
+def test_areas_of_a_model_that_is_always_wrong_have_the_bounds_of_a_share():
+    areas, clusters = pd.Series([0.0] * 20), [f"image{k}" for k in range(20)]
+    found = mean_area(areas, clusters, "accuracy", 100, 0)
+    assert found == pytest.approx((0, 0, 100 * (1 - 0.025 ** (1 / 20))))
+    areas = pd.Series(np.linspace(40, 60, 200))
+    clusters = [f"image{k}" for k in range(200)]
+    probability = mean_area(areas, clusters, "probability", 2000, 0)
+    assert probability == pytest.approx(mean_area(areas, clusters, "logit", 2000, 0), abs=0.1)
 
 
 def test_insertion_is_the_deletion_of_the_other_direction_from_its_other_end():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..evaluation.statistics import bootstrap_weights, interval, mean_interval
+from ..evaluation.statistics import bootstrap_weights, interval, mean_interval, mean_share
 from ..evaluation.subsets import prediction_subsets
 
 SCORES = ("accuracy", "probability", "logit")
@@ -88,7 +88,7 @@ def constant_maps(attributions, modality):
 
 
 def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):
-    """Table of mean areas with cluster-bootstrap 95% intervals.
+    """Table of mean areas with 95% intervals (`mean_area`).
 
     Parameters
     ----------
@@ -104,14 +104,23 @@ def tabulate_auc(perturbation, attributions, samples, *, resamples, seed):
     """
     rows = []
     for named, part in area_parts(perturbation, attributions, samples, KEYS):
-        values = part[list(SCORES)].to_numpy()
-        means, low, high = mean_interval(values, part["cluster_id"], resamples, seed)
         counts = {"n": len(part), "flagged": int(part["flagged"].sum())}
-        for position, score in enumerate(SCORES):
-            found = (means[position], low[position], high[position])
+        for score in SCORES:
+            found = mean_area(part[score], part["cluster_id"], score, resamples, seed)
             areas = dict(zip(("auc", "auc_low", "auc_high"), found, strict=True))
             rows.append({**named, "score": score, **areas, **counts})
     return pd.DataFrame(rows, columns=["model", "seed", *KEYS, "score", "subset", *AREAS])
+
+
+def mean_area(areas, clusters, score, resamples, seed):
+    """Mean of the areas (N,) of a score with its 95% interval: (mean, low, high).
+
+    Accuracies and probabilities lie in [0, 1] and have the bounds of a share, since percentiles
+    have no width where the model is wrong at every step of all samples; logits have percentiles.
+    """
+    if score == "logit":
+        return mean_interval(areas, clusters, resamples, seed)
+    return tuple(100 * found for found in mean_share(areas / 100, clusters))
 
 
 def tabulate_skill(perturbation, attributions, samples, *, resamples, seed):
