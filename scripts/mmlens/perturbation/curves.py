@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..evaluation.statistics import bootstrap_weights, interval, mean_interval, mean_share
+from ..evaluation.statistics import bootstrap_weights, interval, mean_interval
 from ..evaluation.subsets import prediction_subsets
 
 SCORES = ("accuracy", "probability", "logit")
@@ -118,9 +118,8 @@ def mean_area(areas, clusters, score, resamples, seed):
     Accuracies and probabilities lie in [0, 1] and have the bounds of a share, since percentiles
     have no width where the model is wrong at every step of all samples; logits have percentiles.
     """
-    if score == "logit":
-        return mean_interval(areas, clusters, resamples, seed)
-    return tuple(100 * found for found in mean_share(areas / 100, clusters))
+    found = mean_interval(areas / 100, clusters, resamples, seed, share=score != "logit")
+    return tuple(100 * value for value in found)
 
 
 def tabulate_skill(perturbation, attributions, samples, *, resamples, seed):
