@@ -52,13 +52,15 @@ from mmlens.models import build_model, input_spec
 from mmlens.models.inputs import EncodedSamples
 from mmlens.models.meter import ANSWERS, Meter
 from mmlens.perturbation import engine
-from mmlens.perturbation.blocks import perturb_blocks
+from mmlens.perturbation.blocks import explain_and_perturb
 from mmlens.perturbation.sources import Sources
 
 WORDS = 2000  # of the vocabulary
 SIDE, PATCH = 224, 16
 IMAGES = 50  # different ones at most
 ARGUMENTS = {"relevance": {"preset": "published"}, "rollout": {"crosses": False}}
+EXPLAINING = {"methods": list(METHODS), "draws": 1, "arguments": ARGUMENTS}
+PERTURBING = {"steps": engine.PUBLISHED_STEPS, "protocol": "published", "words": False}
 AT_ONCE = 8  # samples whose tests run together
 SUBSETS = 32  # per forward pass
 BASE = {"image_size": SIDE}
@@ -141,21 +143,17 @@ class Case:
     def explain(self):
         """Attributions of all samples."""
         return explain(
-            self.model, self.data, self.predicted, methods=list(METHODS), draws=1,
-            batch_size=AT_ONCE, device="cpu", arguments=ARGUMENTS,
-        )  # fmt: skip
-
-    def perturb(self, attributions, precision="float32"):
-        """The tests of all attributions."""
-        sources = Sources(self.data.samples, self.data.spec, [])
-        return perturb_blocks(
-            self.model, self.data, attributions, sources, block=AT_ONCE, device="cpu",
-            precision=precision, steps=engine.PUBLISHED_STEPS, protocol="published",
-            batch_size=SUBSETS, answers=self.data.answers,
-        )  # fmt: skip
+            self.model, self.data, self.predicted, batch_size=AT_ONCE, device="cpu", **EXPLAINING
+        )
 
     def protocol(self, precision="float32"):
-        return self.perturb(self.explain(), precision)
+        """The tests of all attributions."""
+        sources = Sources(self.data.samples, self.data.spec, [])
+        options = {"precision": precision, "answers": self.data.answers, "batch_size": SUBSETS}
+        return explain_and_perturb(
+            self.model, self.data, self.predicted, sources, block=AT_ONCE, device="cpu",
+            explaining=EXPLAINING, perturbing=PERTURBING | options,
+        )[1]  # fmt: skip
 
     def answers(self, precision="float32"):
         """Answers (numbers) at all steps by KEYS; how many subsets of which length were computed.
@@ -178,7 +176,7 @@ class Case:
 
         judge = mock.patch.object(engine, "judge_of", return_value=number)
         with judge, mock.patch.object(Meter, "removal", counted):
-            found = self.perturb(self.explain(), precision)
+            found = self.protocol(precision)
         return found.groupby(KEYS)["accuracy"].apply(list), subsets
 
     def sample(self, row):
@@ -246,14 +244,15 @@ def measure(name, options, rate):
     plain = case.plain()
     precisions = ["float32", "bfloat16"] if fast_bfloat16() else ["float32"]
 
-    explaining, perturbing, baseline, expected = [], {p: [] for p in precisions}, [], []
-    case.perturb(case.explain().iloc[: len(METHODS)])  # warms up
+    explaining, baseline, expected = [], [], []
+    ours, perturbing = {p: [] for p in precisions}, {p: [] for p in precisions}
+    case.explain()  # warms up
     for repeat in range(options.repeats):
-        seconds, attributions = timed(case.explain, now=now)
-        explaining.append(seconds / options.samples)
+        explaining.append(timed(case.explain, now=now)[0] / options.samples)
         for precision in precisions:
-            seconds, _ = timed(case.perturb, attributions, precision, now=now)
-            perturbing[precision].append(seconds / options.samples)
+            seconds, _ = timed(case.protocol, precision, now=now)
+            ours[precision].append(seconds / options.samples)
+            perturbing[precision].append(ours[precision][-1] - explaining[-1])
         seconds, answers = timed(plain, repeat % options.samples, now=now)
         baseline.append(seconds)
         expected.append(answers)
@@ -265,7 +264,6 @@ def measure(name, options, rate):
     records = []
     for precision in precisions:
         found = answers if precision == "float32" else case.answers(precision)[0]
-        ours = [e + p for e, p in zip(explaining, perturbing[precision], strict=True)]
         facts = {"agreement": share_equal(found, expected), "start_mb": start}
         facts["agreement_of"] = {
             method: share_equal(found, part) for method, part in expected.groupby(level=1)
@@ -285,7 +283,7 @@ def measure(name, options, rate):
                 "operations": floor,
                 "operations_per_second": rate,
                 "floor_seconds": floor / rate,
-                "floor_share": floor / rate / statistics.median(ours),
+                "floor_share": floor / rate / statistics.median(ours[precision]),
             }
         else:
             both = zip(perturbing["float32"], perturbing[precision], strict=True)
@@ -296,7 +294,9 @@ def measure(name, options, rate):
             }
         title = name if precision == "float32" else f"{name}, {precision}"
         records.append(
-            of_explanations(title, list(zip(ours, baseline, strict=True)), options, **facts)
+            of_explanations(
+                title, list(zip(ours[precision], baseline, strict=True)), options, **facts
+            )
         )
     return records
 

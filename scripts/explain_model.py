@@ -7,9 +7,9 @@ sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 import pandas as pd
 
 from mmlens.device import torch_device
-from mmlens.explanation.explain import choose_rows, explain
+from mmlens.explanation.explain import choose_rows
 from mmlens.explanation.trained import load_trained, read_labelled
-from mmlens.perturbation.blocks import perturb_blocks
+from mmlens.perturbation.blocks import explain_and_perturb
 from mmlens.perturbation.shards import shard_rows
 from mmlens.perturbation.sources import Sources
 from mmlens.table import DataError, write_parquet
@@ -31,27 +31,21 @@ model, data, predicted = load_trained(snakemake.input, params.model, chosen, ans
 sources = Sources(explained, data.spec, params.perturbation["operators"])
 with torch_device(params.device, params.torch_threads) as device:
     model.to(device).eval()
-    attributions = explain(
+    attributions, perturbation = explain_and_perturb(
         model,
         data,
         predicted,
-        methods=params.methods,
-        draws=settings["random_draws"],
-        batch_size=settings["batch_size"],
-        memory=settings["memory"],
-        device=device,
-        layers=settings["grad_cam_layers"].get(snakemake.wildcards.model),
-        arguments=settings["arguments"],
-    )
-    perturbation = perturb_blocks(
-        model,
-        data,
-        attributions,
         sources,
         block=settings["batch_size"],
         device=device,
-        answers=answers,
-        **params.perturbation,
+        explaining={
+            "methods": params.methods,
+            "draws": settings["random_draws"],
+            "memory": settings["memory"],
+            "layers": settings["grad_cam_layers"].get(snakemake.wildcards.model),
+            "arguments": settings["arguments"],
+        },
+        perturbing={**params.perturbation, "answers": answers},
     )
 print(attributions["flags"].value_counts().to_string())
 write_parquet(snakemake.output.attributions, attributions)

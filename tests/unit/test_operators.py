@@ -20,7 +20,7 @@ from mmlens.explanation.explain import explain
 from mmlens.explanation.words import word_numbers
 from mmlens.models.inputs import EncodedSamples, InputSpec
 from mmlens.perturbation import OPERATORS
-from mmlens.perturbation.blocks import perturb_blocks
+from mmlens.perturbation.blocks import explain_and_perturb
 from mmlens.perturbation.engine import perturb
 from mmlens.perturbation.operators import (
     Inputs,
@@ -297,14 +297,14 @@ def test_results_are_the_same_bytes_for_any_number_of_shards(tmp_path):
         for shard in range(shards):
             own = explained.iloc[shard_rows(len(explained), 4, shard, shards)]
             data = EncodedSamples(own, everything.spec)
-            maps = explain(
-                model, data, torch.ones(len(own), dtype=torch.bool),
-                methods=["random", "saliency"], draws=2, batch_size=4, device="cpu",
-            )  # fmt: skip
-            found = perturb_blocks(
-                model, data, maps, Sources(explained, data.spec, operators), block=4, device="cpu",
-                steps=(0, 0.5, 1), protocol="default", batch_size=50, operators=operators,
-                joint=True,
+            target = torch.ones(len(own), dtype=torch.bool)
+            maps, found = explain_and_perturb(
+                model, data, target, Sources(explained, data.spec, operators), block=4,
+                device="cpu", explaining={"methods": ["random", "saliency"], "draws": 2},
+                perturbing={
+                    "steps": (0, 0.5, 1), "protocol": "default", "batch_size": 50, "words": True,
+                    "operators": operators, "joint": True,
+                },
             )  # fmt: skip
             for kind, frame in (("attributions", maps), ("perturbation", found)):
                 path = tmp_path / f"{kind}-{shard}.parquet"
@@ -317,3 +317,27 @@ def test_results_are_the_same_bytes_for_any_number_of_shards(tmp_path):
     for kind in ("attributions", "perturbation"):
         assert files[1, kind] == files[2, kind] == files[3, kind]
     assert len(pd.read_parquet(tmp_path / "perturbation.parquet")) == 12 * 2 * 5 * 6
+
+
+@pytest.mark.parametrize("memory", [1000, 0.001], ids=["together", "one by one"])
+def test_together_are_what_explaining_and_testing_give_alone(tmp_path, memory):
+    everything = write_data(tmp_path, {"train": 4, "val": 1, "test": 4})
+    model = new_model(everything).eval()
+    own = everything.samples.iloc[everything.split("test").numpy()].reset_index(drop=True)
+    data = EncodedSamples(own.assign(prediction=1, threshold=0.5), everything.spec)
+    assert len(set(data.lengths.tolist())) > 1
+    target, sources = torch.ones(len(own), dtype=torch.bool), Sources(own, data.spec, [])
+    explaining = {"methods": ["saliency", "rollout"], "draws": 1, "memory": memory}
+    perturbing = {"steps": (0, 0.5, 1), "protocol": "default", "batch_size": 50}
+    maps, found = explain_and_perturb(
+        model, data, target, sources, block=len(own), device="cpu", explaining=explaining,
+        perturbing={**perturbing, "words": False},
+    )  # fmt: skip
+    alone = explain(model, data, target, batch_size=len(own), device="cpu", **explaining)
+    pd.testing.assert_frame_equal(maps, alone)
+    tokens = model.embed(data.batch(torch.arange(len(own))))
+    expected = perturb(model, tokens, maps, data.samples, **perturbing)
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6)
+    shared = data.batch(torch.tensor([0, 0]), share_images=True)
+    with pytest.raises(ValueError, match="found samples that share images"):
+        shared.rows([1])

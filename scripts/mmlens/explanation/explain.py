@@ -8,6 +8,7 @@ import torch
 
 from ..features.boxes import patch_boxes
 from ..files import seed_from
+from ..models.base import Tokens
 from ..table import DataError
 from . import METHODS, NotApplicableError
 from .capture import capture
@@ -19,19 +20,7 @@ COLUMNS = ["sample_id", "method", "draw", "target", "image", "grid_rows", "grid_
 COLUMNS += ["tokens", "text", "words", "flags", "facts"]
 
 
-def explain(
-    model,
-    data,
-    predicted,
-    *,
-    methods,
-    draws,
-    batch_size,
-    device,
-    memory=2000,
-    layers=None,
-    arguments=None,
-):
+def explain(model, data, predicted, *, batch_size, device, **options):
     """Attributions of all samples of `data`.
 
     Parameters
@@ -40,11 +29,8 @@ def explain(
     data : EncodedSamples of N samples
     predicted : bool tensor (N,), the predicted class, which is the one explained; for a model of
         many answers long (N,), their numbers
-    methods : names of the registry
-    draws : number of random orders; the other methods have one draw
-    batch_size, memory : samples per capture, fewer if they would take more than so many MB
-    layers : {modality: module path} for Grad-CAM, or None for the model's own choice
-    arguments : {method: keyword arguments}, of methods that have some
+    batch_size : samples at a time
+    options : of `explain_block`
 
     Returns
     -------
@@ -58,12 +44,62 @@ def explain(
     A method that is not applicable to the model has no rows; attrs["not_applicable"], which a
     Parquet file keeps, is {method: why}.
     """
+    records, missing = [], {}
+    for rows in torch.arange(len(data)).split(batch_size):
+        batch = data.batch(rows, device)
+        own, unknown, _ = explain_block(model, data, predicted, rows, batch, **options)
+        records += own
+        missing |= unknown
+    return attributions_table(records, missing)
+
+
+def attributions_table(records, missing):
+    """The DataFrame of `explain`, without the rows of methods that turned out not applicable."""
+    kept = [record for record in records if record["method"] not in missing]
+    frame = pd.DataFrame(kept, columns=COLUMNS)
+    frame.attrs["not_applicable"] = missing
+    return frame
+
+
+def explain_block(
+    model,
+    data,
+    predicted,
+    rows,
+    batch,
+    *,
+    methods,
+    draws,
+    memory=2000,
+    layers=None,
+    arguments=None,
+):
+    """Attributions of one batch, and its tokens, which a perturbation test starts from.
+
+    Parameters
+    ----------
+    model, data, predicted : of `explain`
+    rows : long (B,), the samples; batch : their Batch, with an image of its own for each
+    methods : names of the registry
+    draws : number of random orders; the other methods have one draw
+    memory : samples go through the model together as far as they take no more than so many MB
+    layers : {modality: module path} for Grad-CAM, or None for the model's own choice
+    arguments : {method: keyword arguments}, of methods that have some
+
+    Returns
+    -------
+    records, missing : of `attributions_table`: dicts of COLUMNS, and {method: why}
+    tokens : {modality: Tokens} at the model's input
+    """
     records, missing, arguments = [], {}, arguments or {}
     asked = needs_of(methods, arguments)
-    for chosen in captured_together(model, data, batch_size, memory, device):
-        target = predicted[chosen].to(device)
+    tokens = []
+    for part in captured_together(model, batch, memory):
+        chosen = rows[part]
+        target = predicted[chosen].to(batch.input_ids.device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
-        seen = capture(model, data.batch(chosen, device), ids, target, layers, **asked)
+        seen = capture(model, batch.rows(part), ids, target, layers, **asked)
+        tokens.append(seen.tokens)
         boxes = image_boxes(seen, data, chosen)
         for name in methods:
             for draw in range(draws if name == "random" else 1):
@@ -78,10 +114,8 @@ def explain(
                     | relevance_of(seen, data, found, boxes, k, row)
                     for k, row in enumerate(chosen.tolist())
                 ]
-    kept = [record for record in records if record["method"] not in missing]
-    frame = pd.DataFrame(kept, columns=COLUMNS)
-    frame.attrs["not_applicable"] = missing
-    return frame
+    joined = {m: Tokens.join([own[m] for own in tokens]) for m in model.modalities}
+    return records, missing, joined
 
 
 def needs_of(methods, arguments):

@@ -8,19 +8,17 @@ from .capture import attention_of, eager_attention, recorded
 from .layers import steps_of
 
 
-def captured_together(model, data, batch_size, memory, device):
-    """Yield the rows (long tensor) of one capture after the other: as many as fit into `memory`.
+def captured_together(model, batch, memory):
+    """Positions in a batch (lists) of one capture after the other: as many as fit into `memory`.
 
-    Batches of `batch_size` rows, each cut into parts if it would take more. The estimate is that of
-    its longest text, to which the others are padded; so what lies in a part depends on its batch
-    alone, and not on the other samples of the job. A part has at least one sample.
+    By the estimate for one sample, since all are padded alike; so what lies in a part depends on
+    its batch alone, and not on the other samples of the job. A part has at least one sample.
 
-    data : EncodedSamples; memory : in MB
+    batch : Batch, with an image of its own for each sample; memory : in MB
     """
-    for rows in torch.arange(len(data)).split(batch_size):
-        longest = rows[data.valid[rows].sum(1).argmax()][None]
-        needed = capture_bytes(model, data.batch(longest, device))
-        yield from rows.split(max(1, int(memory * 2**20 // needed)))
+    most = max(1, int(memory * 2**20 // capture_bytes(model, batch.rows([0]))))
+    count = len(batch.input_ids)
+    return [list(range(start, min(start + most, count))) for start in range(0, count, most)]
 
 
 def capture_bytes(model, batch):

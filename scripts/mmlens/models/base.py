@@ -45,6 +45,12 @@ class Tokens:
             self, values=self.values[index], valid=self.valid[index], content=self.content[index]
         )
 
+    @classmethod
+    def join(cls, parts):
+        """The tokens of all samples of several `Tokens`, of one length."""
+        fields = ("values", "valid", "content")
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
+
 
 @dataclass(frozen=True)
 class Span:

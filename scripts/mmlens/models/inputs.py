@@ -2,7 +2,7 @@
 
 import json
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -82,6 +82,17 @@ class Batch:
     image_valid: torch.Tensor | None = None
     texts: list | None = None
     paths: list | None = None
+
+    def rows(self, index):
+        """The samples `index` (list of int), padded as all are; each must have its own image."""
+        if self.image_rows.tolist() != list(range(len(self.image))):
+            raise ValueError("found samples that share images; expected a batch without")
+        parts = {
+            name: [part[k] for k in index] if isinstance(part, list) else part[index]
+            for name, part in vars(self).items()
+            if part is not None
+        }
+        return replace(self, **{**parts, "image_rows": self.image_rows[: len(index)]})
 
 
 def read_pixels(path, geometry):

@@ -1,4 +1,4 @@
-"""The perturbation test of many samples, a block of them at a time.
+"""Explanations and their perturbation tests, a block of samples at a time.
 
 Memory does not grow with the number of samples, and what a pass through the model holds depends on
 the block alone.
@@ -8,34 +8,45 @@ from functools import cache
 
 import torch
 
+from ..explanation.explain import attributions_table, explain_block
 from ..explanation.words import word_numbers
 from .engine import perturb
 from .shards import join_shards
 
 
-def perturb_blocks(model, data, attributions, sources, *, block, device, words=True, **options):
-    """`perturb` of all samples of an `EncodedSamples`, `block` of them at a time.
+def explain_and_perturb(model, data, predicted, sources, *, block, device, explaining, perturbing):
+    """`explain` and `perturb` of all samples of an `EncodedSamples`, `block` of them at a time.
+
+    What the model makes of the inputs of a block is computed once for both.
 
     Parameters
     ----------
-    attributions : DataFrame of `explanation.explain` of these samples
+    model, data, predicted : of `explain`
     sources : Sources of all explained samples of the run
-    words : whether the pieces of a word are removed together
-    options : of `perturb`
+    explaining : options of `explain_block`
+    perturbing : options of `perturb`, but for inputs; words says whether the pieces of a word are
+        removed together
+
+    Returns
+    -------
+    attributions, perturbation : DataFrames of `explain` and `perturb`
     """
     # Every block has the same operators that do not apply.
-    options["say"] = cache(options.get("say", print))
-    frames = []
+    say = cache(print)
+    records, missing, tests = [], {}, []
     for rows in torch.arange(len(data)).split(block):
-        samples = data.samples.iloc[rows.numpy()].reset_index(drop=True)
         inputs = sources.inputs(data, rows, device)
-        with torch.no_grad():
-            tokens = model.embed(inputs.batch)
+        own, unknown, tokens = explain_block(
+            model, data, predicted, rows, inputs.batch, **explaining
+        )
+        samples = data.samples.iloc[rows.numpy()].reset_index(drop=True)
         numbers = {
             sample_id: word_numbers(data, row)
             for sample_id, row in zip(samples["sample_id"], rows.tolist(), strict=True)
         }
-        maps = attributions[attributions["sample_id"].isin(samples["sample_id"])]
-        options["words"] = numbers if words else None
-        frames.append(perturb(model, tokens, maps, samples, inputs=inputs, **options))
-    return join_shards(frames)
+        options = {**perturbing, "words": numbers if perturbing["words"] else None}
+        maps = attributions_table(own, unknown)
+        tests.append(perturb(model, tokens, maps, samples, inputs=inputs, say=say, **options))
+        records += own
+        missing |= unknown
+    return attributions_table(records, missing), join_shards(tests)
