@@ -84,7 +84,7 @@ def test_defaults_are_filled_and_the_argument_is_left_alone():
     full = complete_config({**shortest, "methods": ["rollout"]}, SCHEMA)
     assert set(full) == set(SCHEMA["properties"])
     assert full["methods"] == ["random", "rollout"]
-    assert full["dataset"]["quads"] == {"train": 2500, "val": 200, "test": 500}
+    assert full["dataset"]["quads"] == {"train": 2500, "val": 500, "test": 500}
     assert complete_config(full, SCHEMA) == full
 
 

@@ -251,7 +251,7 @@ def generate(root, *, quads, seed=0, size=96, leak="none", bias=None):
     Parameters
     ----------
     quads : dict
-        Number of quads per split, e.g. {"train": 2500, "val": 200, "test": 500}; half of each
+        Number of quads per split, e.g. {"train": 2500, "val": 500, "test": 500}; half of each
         are of the stratum easy, half swap. A quad never crosses splits.
     leak : {"none", "word", "colour_count"}
         Deliberate faults for testing the audit: "word" marks false claims in their text,
