@@ -337,7 +337,8 @@ def test_together_are_what_explaining_and_testing_give_alone(tmp_path, memory):
     pd.testing.assert_frame_equal(maps, alone)
     tokens = model.embed(data.batch(torch.arange(len(own))))
     expected = perturb(model, tokens, maps, data.samples, **perturbing)
-    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6)
+    # A batch of other size is summed in another order: some units in the last place of float32.
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5)
     shared = data.batch(torch.tensor([0, 0]), share_images=True)
     with pytest.raises(ValueError, match="found samples that share images"):
         shared.rows([1])
