@@ -74,6 +74,30 @@ def test_frozen_parameters_are_in_no_group(model):
         groups_of(model, lr_factors={"trunk.": 2})
 
 
+def test_the_stem_has_a_factor_of_its_own_unless_a_prefix_says_another(data):
+    model = new_model(data, "vilt_scratch")
+    stem = {name for name in dict(model.named_parameters()) if name.startswith("image.stem.")}
+    assert 0 < len(stem) == len(list(model.image_stem.parameters()))
+
+    def at(rate, **keys):
+        found = groups_of(model, **keys)
+        return {name for name, (lr, _) in found.items() if lr == pytest.approx(rate)}
+
+    assert at(0.01, stem_lr_factor=0.1) == stem
+    assert at(0.3, stem_lr_factor=0.1, lr_factors={"image": 3}) == {
+        "image.class_token",
+        "image.positions",
+    }
+    assert at(0.3, stem_lr_factor=0.1, lr_factors={"image.stem": 3}) == stem
+    assert at(0.01, stem_lr_factor=0.1, lr_factors={"image.stem": 3}) == set()
+
+
+def test_a_model_without_a_stem_knows_no_factor_of_it(data):
+    model = new_model(data, "text_only")
+    rates = {rate for rate, _ in groups_of(model, stem_lr_factor=0.1).values()}
+    assert rates == {0.1}
+
+
 def test_a_part_with_twice_the_rate_moves_twice_as_far(model):
     optimizer = build_optimizer(
         model, settings(lr=0.1, weight_decay=0, eps=1e-30, lr_factors={"head": 2})

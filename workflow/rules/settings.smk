@@ -69,7 +69,10 @@ def weights_source(wildcards):
 
 def training_settings(wildcards):
     """Section training as it holds for one model."""
-    return ordered(config["training_of"].get(wildcards.model, config["training"]))
+    settings = config["training_of"].get(wildcards.model, config["training"])
+    # An untrained stem must not learn slowly.
+    factor = settings["stem_lr_factor"] if model_stem(wildcards) else 1.0
+    return ordered({**settings, "stem_lr_factor": factor})
 
 
 def training_processes(wildcards):

@@ -38,11 +38,13 @@ def parameter_groups(model, settings):
 
     The decay is for matrices and kernels only, not for biases, norms and single vectors. The rate
     is settings["lr"] times the factor of the longest prefix in settings["lr_factors"] that the
-    parameter's name has.
+    parameter's name has; settings["stem_lr_factor"] counts as the factor of the prefix that is the
+    convolutional stem, unless there is another one of it.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     factors = settings["lr_factors"]
     check_prefixes("training.lr_factors", factors, [name for name, _ in named])
+    factors = dict.fromkeys(stem_prefixes(model), settings["stem_lr_factor"]) | factors
     groups = {}
     for name, parameter in named:
         prefixes = [prefix for prefix in factors if name.startswith(prefix)]
@@ -56,6 +58,12 @@ def parameter_groups(model, settings):
         }
         for (factor, decayed), parameters in groups.items()
     ]
+
+
+def stem_prefixes(model):
+    """What the names of the parameters of a model's convolutional stem begin with; none without."""
+    stem = getattr(model, "image_stem", None)
+    return [name for name, part in model.named_modules() if stem is not None and part is stem]
 
 
 def check_prefixes(key, prefixes, names):
