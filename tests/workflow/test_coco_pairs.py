@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT, SHARED, snakemake
 
 pytestmark = pytest.mark.slow
@@ -35,6 +36,9 @@ def test_real_files_end_in_the_same_tables_and_report(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results/coco_pairs"
+    # The stem starts untrained here.
+    used = yaml.safe_load((results / "checkpoints/vilt_scratch/seed0/config.yaml").read_text())
+    assert used["training"]["stem_lr_factor"] == 1.0
     quality = pd.read_csv(results / "tables/quality.csv").set_index("split")
     assert quality["duplicates_dropped"].to_dict() == {"train": 311, "val": 58, "test": 98}
     assert quality["contradicting_pairs"].sum() == 0

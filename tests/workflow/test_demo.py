@@ -4,6 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import DEMO, snakemake, tables
 from safetensors.torch import load_file
 
@@ -80,6 +81,15 @@ def test_every_file_of_the_design_is_there(demo):
         assert (demo / f"figures/{kind}/all_models.svg").stat().st_size > 0
     # The state that training resumes from is gone once training is done.
     assert not list(demo.glob("checkpoints/*/.seed*"))
+
+
+def test_the_pretrained_stem_learns_slowly_where_there_is_one(demo):
+    used = {
+        model: yaml.safe_load((demo / f"checkpoints/{model}/seed0/config.yaml").read_text())
+        for model in ("text_only", "vilt_scratch")
+    }
+    factors = {model: config["training"]["stem_lr_factor"] for model, config in used.items()}
+    assert factors == {"text_only": 1.0, "vilt_scratch": 0.1}
 
 
 def test_unimodal_model_is_at_chance_exactly(demo):

@@ -29,7 +29,7 @@ def gaussian_noise(images, level, keys):
     "gaussian_blur",
     modality="image",
     levels=[1, 3, 5],
-    level={"type": "integer", "enum": [1, 3, 5, 7, 9, 11, 13, 15]},
+    level={"type": "integer", "enum": [1, 3, 5, 7, 9, 11, 13, 15, 21, 31, 45, 63]},
 )
 def gaussian_blur(images, level, keys):
     """Gaussian blur by a kernel of `level` x `level` pixels, an odd number; 1 changes nothing.
