@@ -52,6 +52,25 @@ def test_a_blur_of_one_pixel_changes_nothing(images):
     assert torch.equal(CORRUPTIONS.get("gaussian_blur")(images, 1, KEYS), images)
 
 
+def test_greater_blurs_leave_less(images):
+    blur, kernels = (
+        CORRUPTIONS.get("gaussian_blur"),
+        CORRUPTIONS.attribute("gaussian_blur", "level"),
+    )
+    spread = [
+        blur(images, level, KEYS).float().std((2, 3)).mean().item() for level in kernels["enum"]
+    ]
+    assert spread == sorted(spread, reverse=True)
+    assert spread[-1] < spread[0] / 2
+
+
+def test_a_blur_beyond_the_image_is_an_error(images):
+    blur = CORRUPTIONS.get("gaussian_blur")
+    assert blur(images[..., :16, :16], 31, KEYS).shape == (3, 3, 16, 16)
+    with pytest.raises(ValueError, match="expected at most 31"):
+        blur(images[..., :16, :16], 45, KEYS)
+
+
 def test_noise_has_its_standard_deviation():
     grey = torch.full((3, 3, 96, 96), 128, dtype=torch.uint8)
     for level in (0.01, 0.05, 0.1):

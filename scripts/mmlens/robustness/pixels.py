@@ -35,7 +35,14 @@ def gaussian_blur(images, level, keys):
     """Gaussian blur by a kernel of `level` x `level` pixels, an odd number; 1 changes nothing.
 
     The standard deviation is 0.3 ((level - 1) / 2 - 1) + 0.8, as OpenCV and torchvision derive it.
+    ValueError for images that half of the kernel does not fit in: they are mirrored at their edges.
     """
+    side = images.shape[-1]
+    if level // 2 >= side:
+        raise ValueError(
+            f"robustness.corruptions.gaussian_blur: found a kernel of {level} for images of {side} "
+            f"pixels; expected at most {2 * side - 1}; lower it or raise robustness.size"
+        )
     return images if level == 1 else F.gaussian_blur(images, [level, level])
 
 
