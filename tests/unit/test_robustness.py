@@ -53,13 +53,9 @@ def test_a_blur_of_one_pixel_changes_nothing(images):
 
 
 def test_greater_blurs_leave_less(images):
-    blur, kernels = (
-        CORRUPTIONS.get("gaussian_blur"),
-        CORRUPTIONS.attribute("gaussian_blur", "level"),
-    )
-    spread = [
-        blur(images, level, KEYS).float().std((2, 3)).mean().item() for level in kernels["enum"]
-    ]
+    blur = CORRUPTIONS.get("gaussian_blur")
+    kernels = CORRUPTIONS.attribute("gaussian_blur", "level")["enum"]
+    spread = [blur(images, k, KEYS).float().std((2, 3)).mean().item() for k in kernels]
     assert spread == sorted(spread, reverse=True)
     assert spread[-1] < spread[0] / 2
 
