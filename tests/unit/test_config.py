@@ -75,7 +75,7 @@ def test_defaults_are_filled_and_the_argument_is_left_alone():
     assert full["model"] == {"width": 32, "heads": 2, "image_size": 96}
     assert full["training"]["masked_words"] == {"weight": 1.0, "probability": 0.4, "label": 0}
     own = full["training_of"]["vilt_scratch"]
-    assert (own["epochs"], own["lr"]) == (4, 0.0005)
+    assert (own["epochs"], own["lr"]) == (4, 0.00035)
     assert own["masked_words"] == {**full["training"]["masked_words"], "weight": 3.0}
     assert own["warmup"] == full["training"]["warmup"]
     assert full["perturbation"]["steps"] == [0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1]
