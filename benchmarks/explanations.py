@@ -246,8 +246,8 @@ def measure(name, options, rate):
 
     explaining, baseline, expected = [], [], []
     ours, perturbing = {p: [] for p in precisions}, {p: [] for p in precisions}
-    case.explain()  # warms up
     for repeat in range(options.repeats):
+        case.explain()  # warms up: what the baseline freed has gone back to the system
         explaining.append(timed(case.explain, now=now)[0] / options.samples)
         for precision in precisions:
             seconds, _ = timed(case.protocol, precision, now=now)

@@ -57,6 +57,6 @@ def test_captures_are_as_large_as_fit_and_never_empty(loaded):
 
     assert sizes(50.5, 50) == [4]
     assert sizes(50.5, 3) == [3, 1]
-    assert sizes(2.5, 4) == [2, 2]
+    assert sizes(2.5, 4) == sizes(3.5, 4) == [2, 2]
     assert sizes(2.5, 3) == [2, 1, 1]
     assert sizes(0.5, 4) == [1, 1, 1, 1]

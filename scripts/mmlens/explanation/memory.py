@@ -9,16 +9,17 @@ from .layers import steps_of
 
 
 def captured_together(model, batch, memory):
-    """Positions in a batch (lists) of one capture after the other: as many as fit into `memory`.
+    """Positions in a batch (lists) of one capture after the other, each fitting into `memory`.
 
-    By the estimate for one sample, since all are padded alike; so what lies in a part depends on
-    its batch alone, and not on the other samples of the job. A part has at least one sample.
+    As few parts as can be, about equally large: a small last one would take nearly as long. By the
+    estimate for one sample, since all are padded alike; so what lies in a part depends on its
+    batch alone, and not on the other samples of the job. A part has at least one sample.
 
     batch : Batch, with an image of its own for each sample; memory : in MB
     """
     most = max(1, int(memory * 2**20 // capture_bytes(model, batch.rows([0]))))
     count = len(batch.input_ids)
-    return [list(range(start, min(start + most, count))) for start in range(0, count, most)]
+    return [part.tolist() for part in torch.arange(count).tensor_split(-(-count // most))]
 
 
 def capture_bytes(model, batch):

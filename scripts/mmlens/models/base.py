@@ -29,18 +29,16 @@ class Tokens:
     content: torch.Tensor
     prepared: bool = False
 
-    def gather(self, index):
-        """The tokens at positions `index` (long (B, K)) of every sample."""
-        expanded = index[..., None].expand(-1, -1, self.values.shape[-1])
-        return replace(
-            self,
-            values=self.values.gather(1, expanded),
-            valid=self.valid.gather(1, index),
-            content=self.content.gather(1, index),
-        )
+    def gather(self, index, rows=None):
+        """The tokens at positions `index` (long (B, K)) of every sample, or of samples `rows` (B,).
+
+        In one step, for a sample whose tokens are wanted many times.
+        """
+        rows = torch.arange(len(index), device=index.device) if rows is None else rows
+        return self.rows((rows[:, None], index))
 
     def rows(self, index):
-        """The tokens of the samples `index` (long or bool tensor)."""
+        """The tokens of the samples `index` (long or bool tensor), or what else indexes them."""
         return replace(
             self, values=self.values[index], valid=self.valid[index], content=self.content[index]
         )

@@ -30,14 +30,13 @@ def few_queries(attention, x, valid, context):
     """
     heads = attention.heads
     query = attention.query(x).unflatten(-1, (heads, -1))
-    asked = through(query, attention.key.weight.unflatten(0, (heads, -1)))
+    asked = through(query, attention.key.weight.unflatten(0, (heads, -1))).flatten(1, 2)
     # The bias of the keys adds the same to all scores of a query.
     scores = asked @ context.mT * query.shape[-1] ** -0.5
     scores = scores.masked_fill(~valid[:, None], float("-inf")).softmax(-1)
-    mixed = (scores @ context).unflatten(1, (heads, -1)).transpose(0, 1).flatten(1, 2)
-    values = mixed @ attention.value.weight.unflatten(0, (heads, -1)).mT
-    values = values.unflatten(1, x.shape[:2]).permute(1, 2, 0, 3).flatten(2)
-    return values + attention.value.bias
+    mixed = (scores @ context).unflatten(1, (-1, heads))
+    values = through(mixed, attention.value.weight.unflatten(0, (heads, -1)).mT)
+    return values.flatten(2) + attention.value.bias
 
 
 def few_keys(attention, dense, x, valid, context):
@@ -49,14 +48,19 @@ def few_keys(attention, dense, x, valid, context):
     key, value = (y.unflatten(-1, (heads, -1)) for y in (key, value))
     asking = through(key, attention.query.weight.unflatten(0, (heads, -1)))
     given = through(value, dense.weight.unflatten(1, (heads, -1)).permute(1, 2, 0))
-    bias = torch.einsum("bkhd,hd->bhk", key, attention.query.bias.unflatten(0, (heads, -1)))
-    scores = (x @ asking.mT).unflatten(-1, (heads, -1)) + bias[:, None]
+    bias = torch.einsum("bkhd,hd->bkh", key, attention.query.bias.unflatten(0, (heads, -1)))
+    scores = (x @ asking.flatten(1, 2).mT).unflatten(-1, (-1, heads)) + bias[:, None]
     scores = scores * key.shape[-1] ** -0.5
-    scores = scores.masked_fill(~valid[:, None, None], float("-inf")).softmax(-1)
-    return scores.flatten(2) @ given + dense.bias
+    scores = scores.masked_fill(~valid[:, None, :, None], float("-inf")).softmax(-2)
+    return scores.flatten(2) @ given.flatten(1, 2) + dense.bias
 
 
 def through(x, weights):
-    """Tokens x (B, T, H, d) through a layer per head (H, d, D), heads first: (B, H T, D)."""
-    found = x.permute(2, 0, 1, 3).flatten(1, 2) @ weights
-    return found.unflatten(1, x.shape[:2]).transpose(0, 1).flatten(1, 2)
+    """Tokens x (B, T, H, i) through a layer per head (H, i, o): (B, T, H, o).
+
+    Written where it belongs: the product's own result has the heads first, and would be copied.
+    """
+    found = x.new_empty(*x.shape[:3], weights.shape[-1])
+    tokens, written = (y.flatten(0, 1).transpose(0, 1) for y in (x, found))
+    torch.bmm(tokens, weights.to(x.dtype), out=written)
+    return found

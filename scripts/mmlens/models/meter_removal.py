@@ -19,7 +19,7 @@ def words_removal(model, tokens):
     met_itself = by_image.attention(image.values, image.valid, image.values)
 
     def logits(rows, index):
-        part, patches = model.prepare("text", text.rows(rows).gather(index)), image.rows(rows)
+        part, patches = model.prepare("text", text.gather(index, rows)), image.rows(rows)
         words = part.values
         return answer(
             model,
@@ -45,8 +45,8 @@ def patches_removal(model, tokens):
     ]
 
     def logits(rows, index):
-        valid, part = text.valid[rows], image.rows(rows).gather(index)
-        own = [values.rows(rows).gather(index).values for values in projected]
+        valid, part = text.valid[rows], image.gather(index, rows)
+        own = [values.gather(index, rows).values for values in projected]
         own = block["output"](block["self"].attend(*own, part.valid), part.values)
         return answer(
             model,

@@ -84,7 +84,7 @@ class Gathered(Operator):
         return torch.cat([self.always[sample], remaining]).sort().values
 
     def show(self, rows, plans):
-        return {self.modality: self.tokens[self.modality].rows(rows).gather(plans)}
+        return {self.modality: self.tokens[self.modality].gather(plans, rows)}
 
     def answers(self, tokens):
         own = {**tokens, self.modality: self.tokens[self.modality]}
