@@ -23,10 +23,11 @@ def operations(config, tokens, subsets, count):
     """Least floating-point operations per sample of all methods and tests, as far as it is known.
 
     One forward pass with its gradients, down to the first attention maps and not to the weights,
-    and one answer for every different subset: the towers anew only where they read what is
-    removed; of the first cross-modal pair not what a removal leaves as it is (meter_removal.py);
-    of the last one what is read; attention between few tokens and many by the few
-    (few_tokens.py). Norms, softmax and all that is no matrix product are left out.
+    and one answer for every different subset but the whole, which that pass answers: the towers
+    anew only where they read what is removed; of the first cross-modal pair not what a removal
+    leaves as it is (meter_removal.py); of the last one what is read; attention between few tokens
+    and many by the few (few_tokens.py). Norms, softmax and all that is no matrix product are left
+    out.
 
     config : MeterConfig; tokens : words; subsets : see `Case.answers`; count : number of samples
     """

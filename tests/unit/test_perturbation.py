@@ -190,6 +190,20 @@ def test_special_tokens_stay_and_padding_and_other_modalities_do_not_matter():
     assert curve(found, "logit", modality="image", direction="negative") == [278.5, 271.5]
 
 
+def test_nothing_removed_is_computed_once_for_all_modalities_or_is_known():
+    tokens = {"text": additive_tokens(VALUES), "image": additive_tokens((7,), 30)}
+    maps = attributions([("truth", VALUES)]).assign(image=[np.ones(1)])
+    options = {"steps": (0, 1), "protocol": "default", "batch_size": 3, "joint": True}
+    for known, computed in ((None, 4), (torch.tensor([5.0]), 3)):
+        model = Additive()
+        found = perturb(model, tokens, maps, one_sample(), logits=known, **options)
+        assert model.rows == computed
+        for modality, left in (("text", 67), ("image", 71.5), ("joint", 60)):
+            whole = 78.5 if known is None else 5
+            keys = {"modality": modality, "direction": "positive"}
+            assert curve(found, "logit", **keys) == [whole, left]
+
+
 def test_steps_0_and_1_are_shared_by_all_methods_and_computed_once():
     model, subsets = Additive(), Subsets()
     everything = [subsets.request(0, np.arange(4)) for _ in range(6)]

@@ -47,7 +47,7 @@ def explain(model, data, predicted, *, batch_size, device, **options):
     records, missing = [], {}
     for rows in torch.arange(len(data)).split(batch_size):
         batch = data.batch(rows, device)
-        own, unknown, _ = explain_block(model, data, predicted, rows, batch, **options)
+        own, unknown, *_ = explain_block(model, data, predicted, rows, batch, **options)
         records += own
         missing |= unknown
     return attributions_table(records, missing)
@@ -74,7 +74,7 @@ def explain_block(
     layers=None,
     arguments=None,
 ):
-    """Attributions of one batch, and its tokens, which a perturbation test starts from.
+    """Attributions of one batch, with its tokens and logits, where a perturbation test starts.
 
     Parameters
     ----------
@@ -90,16 +90,18 @@ def explain_block(
     -------
     records, missing : of `attributions_table`: dicts of COLUMNS, and {method: why}
     tokens : {modality: Tokens} at the model's input
+    logits : (B,) of label 1, or (B, C)
     """
     records, missing, arguments = [], {}, arguments or {}
     asked = needs_of(methods, arguments)
-    tokens = []
+    tokens, logits = [], []
     for part in captured_together(model, batch, memory):
         chosen = rows[part]
         target = predicted[chosen].to(batch.input_ids.device)
         ids = data.samples["sample_id"].iloc[chosen.numpy()].tolist()
         seen = capture(model, batch.rows(part), ids, target, layers, **asked)
         tokens.append(seen.tokens)
+        logits.append(seen.logits)
         boxes = image_boxes(seen, data, chosen)
         for name in methods:
             for draw in range(draws if name == "random" else 1):
@@ -115,7 +117,7 @@ def explain_block(
                     for k, row in enumerate(chosen.tolist())
                 ]
     joined = {m: Tokens.join([own[m] for own in tokens]) for m in model.modalities}
-    return records, missing, joined
+    return records, missing, joined, torch.cat(logits)
 
 
 def needs_of(methods, arguments):

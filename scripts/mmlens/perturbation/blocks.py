@@ -17,15 +17,15 @@ from .shards import join_shards
 def explain_and_perturb(model, data, predicted, sources, *, block, device, explaining, perturbing):
     """`explain` and `perturb` of all samples of an `EncodedSamples`, `block` of them at a time.
 
-    What the model makes of the inputs of a block is computed once for both.
+    What the model makes of the inputs of a block, and its answers, are computed once for both.
 
     Parameters
     ----------
     model, data, predicted : of `explain`
     sources : Sources of all explained samples of the run
     explaining : options of `explain_block`
-    perturbing : options of `perturb`, but for inputs; words says whether the pieces of a word are
-        removed together
+    perturbing : options of `perturb`, but for inputs and logits; words says whether the pieces of
+        a word are removed together
 
     Returns
     -------
@@ -36,7 +36,7 @@ def explain_and_perturb(model, data, predicted, sources, *, block, device, expla
     records, missing, tests = [], {}, []
     for rows in torch.arange(len(data)).split(block):
         inputs = sources.inputs(data, rows, device)
-        own, unknown, tokens = explain_block(
+        own, unknown, tokens, logits = explain_block(
             model, data, predicted, rows, inputs.batch, **explaining
         )
         samples = data.samples.iloc[rows.numpy()].reset_index(drop=True)
@@ -46,7 +46,8 @@ def explain_and_perturb(model, data, predicted, sources, *, block, device, expla
         }
         options = {**perturbing, "words": numbers if perturbing["words"] else None}
         maps = attributions_table(own, unknown)
-        tests.append(perturb(model, tokens, maps, samples, inputs=inputs, say=say, **options))
+        options |= {"inputs": inputs, "logits": logits, "say": say}
+        tests.append(perturb(model, tokens, maps, samples, **options))
         records += own
         missing |= unknown
     return attributions_table(records, missing), join_shards(tests)

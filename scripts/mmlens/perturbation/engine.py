@@ -2,9 +2,10 @@
 
 With operators that gather, a step that keeps a tenth of the tokens costs about a tenth. Equal
 subsets of a sample are computed once: the steps 0 and 1 are shared by all methods and directions,
-and short texts repeat many others. What a test does not touch, the layers that read the other
-modality alone, is computed once too (`Model.prepare`), and what else of a removal a model knows to
-be the same (`Model.removal`).
+and short texts repeat many others. With nothing removed, all operators and modalities show the same
+inputs, and the explanation knows the answer. What a test does not touch, the layers that read the
+other modality alone, is computed once too (`Model.prepare`), and what else of a removal a model
+knows to be the same (`Model.removal`).
 """
 
 from fractions import Fraction
@@ -79,6 +80,7 @@ class Units:
     def __init__(self, tokens, samples, words):
         self.position = {sample_id: k for k, sample_id in enumerate(samples["sample_id"])}
         self.counts = {m: part.content.sum(1).tolist() for m, part in tokens.items()}
+        self.counts["joint"] = [sum(own) for own in zip(*self.counts.values(), strict=True)]
         self.words = words
 
     def groups(self, row, modality):
@@ -123,10 +125,13 @@ class Units:
 
 
 class Subsets:
-    """Requests (sample, kept tokens) of one modality; each distinct one is answered once."""
+    """Requests (sample, kept tokens) of one modality; each distinct one is answered once.
 
-    def __init__(self):
-        self.numbers = {}
+    known : {request: its scores}, of those that need not be computed
+    """
+
+    def __init__(self, known=None):
+        self.numbers, self.known = {}, known or {}
 
     def request(self, sample, kept):
         """Number under which the answer for these kept tokens (sorted array) will be found."""
@@ -146,10 +151,13 @@ class Subsets:
         with rounded(device, precision):
             answers = operator.answers(tokens)
         by_length = {}
+        scores = np.zeros((len(self.numbers), len(SCORES)))
         for (sample, kept), number in self.numbers.items():
+            if (sample, kept) in self.known:
+                scores[number] = self.known[sample, kept]
+                continue
             plan = operator.plan(sample, kept)
             by_length.setdefault(len(plan), []).append((number, sample, plan))
-        scores = np.zeros((len(self.numbers), len(SCORES)))
         for _, items in sorted(by_length.items()):
             for start in range(0, len(items), batch_size):
                 numbers, samples, plans = zip(*items[start : start + batch_size], strict=True)
@@ -178,6 +186,7 @@ def perturb(
     inputs=None,
     arguments=None,
     precision="float32",
+    logits=None,
     say=print,
 ):
     """Perturbation test of every attribution.
@@ -200,6 +209,7 @@ def perturb(
     arguments : {operator: keyword arguments}, of operators that have some
     precision : "float32", or "bfloat16" for matrix products of 8 significant bits, which are faster
         where the machine has them; scores are then those of a slightly other model
+    logits : of the N samples in single precision, if they are known
     say : is told why an operator does not apply to the model; it then has no rows
 
     Returns
@@ -216,6 +226,9 @@ def perturb(
     judge = judge_of(samples, answers)
     units = Units(tokens, samples, None if protocol == "published" else words)
     frames = []
+    whole = {}
+    if logits is not None and precision == "float32":
+        whole = dict(enumerate(judge(logits, range(len(samples)))))
 
     @cache
     def prepared(modality):
@@ -229,10 +242,13 @@ def perturb(
         except NotApplicableError as reason:
             say(f"perturbation: {name} of {modality} is not applicable to {model.name}: {reason}")
             continue
-        subsets = Subsets()
+        everything = {k: (k, tuple(range(n))) for k, n in enumerate(units.counts[modality])}
+        subsets = Subsets({everything[k]: own for k, own in whole.items()})
         frame = requests(subsets, attributions, modality, units, steps, protocol)
         given = {m: t if modality in (m, "joint") else prepared(m) for m, t in tokens.items()}
         scores = subsets.evaluate(model, given, modality, batch_size, judge, operator, precision)
+        numbers = {k: subsets.numbers.get(request) for k, request in everything.items()}
+        whole = {k: scores[number] for k, number in numbers.items() if number is not None} | whole
         frame[list(SCORES)] = scores[frame.pop("number")]
         frame = frame.groupby(["sample_id", "method", "direction", "fraction"], sort=False)
         frame = frame.mean().reset_index()
