@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,6 +236,28 @@ def test_ties_are_broken_by_sample_and_method_and_by_nothing_else():
     assert (order != removal_order(constant, "a", "other")).any()
     half = np.repeat([1.0, 0.0], 15)
     assert set(removal_order(half, "a", "m")[:15]) == set(range(15, 30))
+
+
+def test_a_batch_has_as_many_tokens_whatever_their_length():
+    class Batches(Additive):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, tokens):
+            text = tokens["text"].values
+            self.seen.append(tuple(text.shape[:2]))
+            return super().forward(tokens)
+
+    model, subsets = Batches(), Subsets()
+    tokens = {"text": additive_tokens(VALUES), "image": additive_tokens((1.0,), padding=1)}
+    for kept in (kept for size in (1, 2) for kept in combinations(range(4), size)):
+        subsets.request(0, kept)
+    logits = subsets.evaluate(model, tokens, "text", 2, BinaryJudge(one_sample()))[:, 2]
+    # 8 tokens of text and 4 of image make 24 in two; 3 and 4 tokens of text 7 and 8 of both.
+    assert model.seen == [(3, 3), (1, 3), (3, 4), (3, 4)]
+    expected = [sum(VALUES[k] for k in kept) + 1 for _, kept in subsets.numbers]
+    assert logits.tolist() == expected
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,8 @@ class Subsets:
         """Scores (number of subsets, SCORES) with only the kept tokens of `modality`.
 
         tokens : {modality: Tokens} of all samples; special tokens always stay, in their places.
-        judge : see judges.py; operator : by default TokenDrop; precision : see `perturb`
+        judge : see judges.py; operator : by default TokenDrop
+        batch_size, precision : see `perturb`
         """
         operator = operator or TokenDrop(model, modality, tokens)
         device = next(iter(tokens.values())).values.device
@@ -158,9 +159,10 @@ class Subsets:
                 continue
             plan = operator.plan(sample, kept)
             by_length.setdefault(len(plan), []).append((number, sample, plan))
-        for _, items in sorted(by_length.items()):
-            for start in range(0, len(items), batch_size):
-                numbers, samples, plans = zip(*items[start : start + batch_size], strict=True)
+        for length, items in sorted(by_length.items()):
+            at_once = batch_size * operator.whole // max(1, operator.size(length))
+            for start in range(0, len(items), at_once):
+                numbers, samples, plans = zip(*items[start : start + at_once], strict=True)
                 rows = torch.tensor(samples, device=device)
                 with rounded(device, precision):
                     logits = answers(rows, torch.stack(plans).to(device))
@@ -200,6 +202,8 @@ def perturb(
         of their task reads
     steps : fractions of tokens removed
     protocol : "default" or "published", see `kept_count`; the latter removes pieces of words
+    batch_size : subsets per forward pass that show all tokens; of those that show fewer, as many as
+        have no more tokens together
     answers : names of the model's outputs, where they are more than one
     operators : names of the registry
     procedures : of "deletion" and "insertion"

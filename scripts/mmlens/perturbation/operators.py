@@ -58,6 +58,15 @@ class Operator(ABC):
     def show(self, rows, plans):
         """{modality: Tokens} of K subsets; rows : long (K,), their samples; plans : (K, L)."""
 
+    @property
+    def whole(self):
+        """Number of tokens of a sample, of both modalities and with padding."""
+        return sum(own.values.shape[1] for own in self.tokens.values())
+
+    def size(self, length):
+        """Number of tokens, of both modalities, of a subset whose plan has this length."""
+        return self.whole
+
     def answers(self, tokens):
         """Function (rows, plans) -> logits of K subsets; what is not shown is as in `tokens`."""
 
@@ -85,6 +94,9 @@ class Gathered(Operator):
 
     def show(self, rows, plans):
         return {self.modality: self.tokens[self.modality].gather(plans, rows)}
+
+    def size(self, length):
+        return self.whole - self.tokens[self.modality].values.shape[1] + length
 
     def answers(self, tokens):
         own = {**tokens, self.modality: self.tokens[self.modality]}
@@ -219,6 +231,9 @@ class JointDrop(Operator):
         longest = self.tokens["text"].valid.shape[1]
         words = self.parts["text"].show(rows, plans[:, :longest].bool())
         return {**words, **self.parts["image"].show(rows, plans[:, longest:])}
+
+    def size(self, length):
+        return length
 
 
 def needed(inputs, name):
