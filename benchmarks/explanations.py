@@ -10,8 +10,9 @@ weights are random: they change what is computed, not how long it takes. Images 
 the clock starts, and predictions are those that a run has made before.
 
 Seconds are per sample. Both sides are measured in one run, in pairs: the library on all samples,
-the baseline on one of them, another one in every pair; the ratio is the median of the pairs, its
-range the least and the greatest. `--clock cpu` counts the CPU seconds of all threads, where other
+after a run of it off the clock, the baseline on one of them, another one in every pair, whose first
+of sixteen tests does as much; the ratio is the median of the pairs, its range the least and the
+greatest. `--clock cpu` counts the CPU seconds of all threads, where other
 work on the machine would count, and `--threads 1` keeps waiting threads out of them. Peak memory is
 that of a process of its own for each side; that of the baseline is of one method on one sample, and
 `start_mb` were there before.
@@ -245,17 +246,19 @@ def measure(name, options, rate):
     precisions = ["float32", "bfloat16"] if fast_bfloat16() else ["float32"]
 
     explaining, baseline, expected = [], [], []
-    ours, perturbing = {p: [] for p in precisions}, {p: [] for p in precisions}
+    ours = {precision: [] for precision in precisions}
     for repeat in range(options.repeats):
-        case.explain()  # warms up: what the baseline freed has gone back to the system
-        explaining.append(timed(case.explain, now=now)[0] / options.samples)
         for precision in precisions:
+            case.protocol(precision)  # warms up: what the baseline freed went back to the system
             seconds, _ = timed(case.protocol, precision, now=now)
             ours[precision].append(seconds / options.samples)
-            perturbing[precision].append(ours[precision][-1] - explaining[-1])
+        explaining.append(timed(case.explain, now=now)[0] / options.samples)
         seconds, answers = timed(plain, repeat % options.samples, now=now)
         baseline.append(seconds)
         expected.append(answers)
+    perturbing = {
+        p: [whole - own for whole, own in zip(ours[p], explaining, strict=True)] for p in precisions
+    }
     expected = pd.concat(expected[: options.samples])
     answers, subsets = case.answers()
     floor = operations(case.model.network.config, CASES[name][1], subsets, options.samples)
