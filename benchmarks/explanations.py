@@ -12,10 +12,10 @@ the clock starts, and predictions are those that a run has made before.
 Seconds are per sample. Both sides are measured in one run, in pairs: the library on all samples,
 after a run of it off the clock, the baseline on one of them, another one in every pair, whose first
 of sixteen tests does as much; the ratio is the median of the pairs, its range the least and the
-greatest. `--clock cpu` counts the CPU seconds of all threads, where other
-work on the machine would count, and `--threads 1` keeps waiting threads out of them. Peak memory is
-that of a process of its own for each side; that of the baseline is of one method on one sample, and
-`start_mb` were there before.
+greatest. `--clock cpu` counts the CPU seconds of all threads, where other work on the machine would
+count, and `--threads 1` keeps waiting threads out of them. Peak memory is that of a process of its
+own for each side; that of the baseline is of one method on one sample, and `start_mb` were there
+before.
 
 `agreement` is the share of answers of all steps that are those of the baseline, `agreement_of` that
 of each method, `answers` the mean number of different ones per sample. `floor_seconds` is what the
